@@ -1,0 +1,163 @@
+"""Every error that taximeter raises on purpose, in one tree.
+
+Branches answer "whose fault, and what now?". Facts are attributes; the text is made from them, so
+that a program never has to parse a message.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+
+class TaximeterError(Exception):
+    """Root of the tree. ``except TaximeterError`` catches all that taximeter itself says."""
+
+
+class ConfigurationError(TaximeterError, ValueError):
+    """A setting is wrong. Names the value and the way out; raised before anything is sent."""
+
+
+class MissingExtraError(ConfigurationError, ImportError):
+    """An optional package is needed. ``pip install "taximeter[<extra>]"`` brings it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(f"{package} is not installed; pip install 'taximeter[{extra}]' brings it")
+
+
+class BudgetExceededError(TaximeterError):
+    """A budget does not allow this call, or has stopped a stream. An answer, not a fault.
+
+    Attributes:
+        spent: USD settled and running in the scope when it was refused.
+        limit: USD (or count) that the refusing limit allows.
+        requested: USD the call would have had to set aside.
+        available: USD that was still free for it.
+        scope: Which budget or limit refused.
+        user_id: The user the limit counts, or None.
+        window: Name of the limit's window, e.g. ``"day"``; ``"total"`` when it never ends.
+        window_start: When that window began (UTC), or None.
+        retry_after: Seconds until money may be free again, or None when waiting will not help.
+        usage: What a cut stream had used, as a dict of normalised counts; None when refused before.
+    """
+
+    code = "BUDGET_EXCEEDED"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        spent: Decimal | None = None,
+        limit: Decimal | None = None,
+        requested: Decimal | None = None,
+        available: Decimal | None = None,
+        scope: str | None = None,
+        user_id: str | None = None,
+        window: str | None = None,
+        window_start: datetime | None = None,
+        retry_after: float | None = None,
+        usage: dict[str, int] | None = None,
+        hint: str | None = None,
+    ) -> None:
+        self.spent = spent
+        self.limit = limit
+        self.requested = requested
+        self.available = available
+        self.scope = scope
+        self.user_id = user_id
+        self.window = window
+        self.window_start = window_start
+        self.retry_after = retry_after
+        self.usage = usage
+        self.hint = hint
+        super().__init__(message if message is not None else self._text())
+
+    def _text(self) -> str:
+        what = f"budget {self.scope!r}" if self.scope else "the budget"
+        if self.window not in (None, "total"):
+            what += f" ({self.window})"
+        text = f"{what} allows ${_usd(self.limit)}, ${_usd(self.spent)} of it is spent"
+        if self.requested is not None:
+            text += f"; this call needs ${_usd(self.requested)}, ${_usd(self.available)} is free"
+        if self.usage is not None:
+            text += "; the stream was stopped"
+        return f"{text}. {self.hint}" if self.hint else text
+
+    def __reduce__(self) -> tuple[Any, ...]:  # Facts survive pickling (worker pools).
+        return (_rebuild, (type(self), str(self), self.__dict__.copy()))
+
+
+class LoopDetectedError(BudgetExceededError):
+    """The same tool call keeps coming back. ``b.reset()`` allows the run to go on."""
+
+    code = "LOOP_DETECTED"
+
+
+class VelocityExceededError(BudgetExceededError):
+    """Money is spent faster than ``max_velocity`` allows. Slow down or raise it."""
+
+    code = "VELOCITY_EXCEEDED"
+
+
+class PriceUnknownError(TaximeterError, LookupError):
+    """No price is known and the policy is to refuse. Give one with ``prices={...}``."""
+
+    def __init__(self, provider: str, model: str, unit: str = "token") -> None:
+        self.provider = provider
+        self.model = model
+        self.unit = unit
+        super().__init__(
+            f"no price per {unit} is known for model {model!r} of {provider!r}; "
+            "give one with taximeter.configure(prices={...}) or use unknown_model='ceiling'"
+        )
+
+
+class UnboundedCostError(BudgetExceededError):
+    """A strict budget cannot admit a call whose cost has no bound. ``hint`` says what bounds it."""
+
+    code = "UNBOUNDED_COST"
+
+
+class HoldError(TaximeterError):
+    """A hold was used against its life cycle."""
+
+
+class HoldNotFoundError(HoldError, LookupError):
+    """The store knows no hold of this id."""
+
+
+class HoldConflictError(HoldError):
+    """This id already holds other amounts: a bug of the caller's; do not retry."""
+
+
+class HoldClosedError(HoldError):
+    """The hold has ended; it can neither be extended nor settled with another amount."""
+
+
+class StoreError(TaximeterError):
+    """A store answered wrongly or not at all."""
+
+
+class StoreUnavailableError(StoreError):
+    """The outcome is unknown. Ask again with the same id, or let the outage policy decide."""
+
+
+class SchemaMismatchError(StoreError):
+    """The store was made by another version of taximeter."""
+
+
+class WireError(TaximeterError):
+    """A response that does not follow its protocol. Kept on ``meter.exc``; never reaches the call."""
+
+
+def _usd(value: Decimal | None) -> str:
+    return "?" if value is None else f"{value.normalize():f}"
+
+
+def _rebuild(cls: type[BudgetExceededError], text: str, facts: dict[str, Any]) -> Exception:
+    error = cls(text)
+    error.__dict__.update(facts)
+    return error
