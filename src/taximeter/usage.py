@@ -43,7 +43,7 @@ class Usage:
     reasoning_tokens: int = 0
     audio_output_tokens: int = 0
     image_output_tokens: int = 0
-    requests: Mapping[str, int] = field(default=NO_REQUESTS)
+    requests: Mapping[str, int] = field(default_factory=lambda: NO_REQUESTS)
 
     def to_dict(self) -> dict[str, int]:
         """Flat counts: every token kind, then ``requests.<kind>`` for each fee that is not zero."""
