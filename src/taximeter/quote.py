@@ -1,0 +1,227 @@
+"""The quote: how much a call can cost at most, and how much it likely will, from its request alone.
+
+Cost grows linearly with the output tokens allowed, so a quote is two straight lines (one *sound*,
+one *likely*) that answer both questions asked of it: what does this output cap cost, and what output
+cap does this money buy? No discount is ever counted on: caches, batches and quiet hours may make the
+bill smaller, never larger. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from taximeter.money import ATTO_PER_NANO, Amount, round_up
+from taximeter.pricing.base import PriceBook, RateCard
+from taximeter.providers import Provider
+from taximeter.tokens import count_prompt
+from taximeter.wire.base import WireRequest
+
+REASONING_FLOOR_TOKENS = 1024
+"""Below this a reasoning model may bill everything and show nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """``base + slope × output tokens``, in atto-units (so that rounding happens once, up)."""
+
+    base: int
+    slope: int
+
+    def amount(self, output_tokens: int) -> Amount:
+        """What to hold for this many output tokens (of each choice), rounded up."""
+        return round_up(self.base + self.slope * output_tokens)
+
+    def affords(self, amount: Amount) -> int:
+        """The largest output cap whose :meth:`amount` is at most ``amount``; negative if none."""
+        rest = amount * ATTO_PER_NANO - self.base
+        if self.slope == 0:
+            return UNLIMITED if rest >= 0 else -1
+        return rest // self.slope if rest >= 0 else -1
+
+
+UNLIMITED = 2**53
+"""An output cap that no model reaches: where output costs nothing, any is affordable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """A request, its provider, its rates, and what follows from them.
+
+    Attributes:
+        card: The rates; None: unpriced (and every amount is 0: nothing can be held for it).
+        input_expected, input_likely: Best estimate, and its 99.9 % margin, in tokens.
+        input_bound: Sound upper bound of the input in tokens; None where it cannot be seen.
+        output_asked: Cap that the caller set, per choice; None: the caller set none.
+        output_max: The most this call can answer per choice as asked: the cap, else the model's own
+            maximum; None where neither is known.
+        hidden_output: The model may bill output that no one sees.
+        floor_min: Smallest output cap that makes sense for this call.
+        unbounded: Why the cost has no finite bound; None if it has one.
+    """
+
+    request: WireRequest
+    provider: Provider
+    card: RateCard | None
+    flags: tuple[str, ...]
+    input_expected: int
+    input_likely: int
+    input_bound: int | None
+    output_asked: int | None
+    output_max: int | None
+    hidden_output: bool
+    floor_min: int
+    unbounded: str | None
+    sound: Line
+    likely: Line
+
+    def line(self, *, sound: bool) -> Line:
+        """The line of ``strict`` (sound) or of ``clamp`` (likely) amounts in USD."""
+        return self.sound if sound else self.likely
+
+    def tokens(self, *, sound: bool) -> Line:
+        """The same for limits that count tokens."""
+        count = (self.input_bound or self.input_likely) if sound else self.input_likely
+        return Line(count * ATTO_PER_NANO, self.request.choices * ATTO_PER_NANO)
+
+
+CALLS = Line(ATTO_PER_NANO, 0)
+"""The line of limits that count calls: one, whatever the output."""
+
+
+def make(
+    request: WireRequest,
+    provider: Provider,
+    book: PriceBook,
+    *,
+    ceiling: bool,
+    exact_texts: bool = True,
+) -> Quote:
+    """Quote ``request`` at ``provider``'s rates.
+
+    Args:
+        ceiling: Price an unknown model at the provider's dearest rates (else it stays unpriced).
+        exact_texts: A tokenizer may be used if one is installed (False on an event loop).
+    """
+    card = book.find(provider.name, request.model)
+    if card is None and ceiling and not provider.local:
+        card = book.ceiling(provider.name)
+    count = count_prompt(
+        request.prompt,
+        wire=request.wire,
+        model=request.model,
+        provider=provider.name,
+        exact_texts=exact_texts,
+    )
+    window = card.context_tokens if card is not None else None
+    unbounded = _unbounded(request, count.why_unbounded if count.bound is None else None, window)
+    bound = _input_bound(request, count.bound, window)
+    likely = count.likely_max if bound is None else min(count.likely_max, bound)
+    if count.bound is None and bound is not None and request.prompt.server_state:
+        likely = bound  # Earlier turns are billed again and cannot be seen.
+    hidden = _hidden_output(request, card)
+    asked, output_max = _output(request, card, provider, hidden)
+    return Quote(
+        request=request,
+        provider=provider,
+        card=card,
+        flags=card.flags if card is not None else (() if provider.local else ("unpriced",)),
+        input_expected=min(count.expected, likely),
+        input_likely=likely,
+        input_bound=bound,
+        output_asked=asked,
+        output_max=output_max,
+        hidden_output=hidden,
+        floor_min=_floor(request, hidden),
+        unbounded=unbounded or (None if output_max is not None else "no output limit is known"),
+        sound=_line(book, card, request, bound if bound is not None else likely),
+        likely=_line(book, card, request, likely),
+    )
+
+
+def _line(book: PriceBook, card: RateCard | None, request: WireRequest, tokens: int) -> Line:
+    if card is None:
+        return Line(0, 0)
+    facts = {
+        "service_tier": request.service_tier,
+        "cache_write": request.prompt.cache_write,
+        "requests": _fees(request),
+    }
+    base = book.bound(card, input_tokens=tokens, output_tokens=0, **facts).atto
+    slope = book.bound(card, input_tokens=tokens, output_tokens=1, **facts).atto - base
+    return Line(base, slope * request.choices)
+
+
+def _fees(request: WireRequest) -> dict[str, int]:
+    fees: dict[str, int] = {}
+    shared = request.prompt.hosted_calls_max
+    for tool in request.prompt.hosted_tools:
+        calls = tool.calls_max if tool.calls_max is not None else shared
+        if tool.kind and calls is not None:
+            fees[tool.kind] = fees.get(tool.kind, 0) + calls
+    return fees
+
+
+def _hosted_calls(request: WireRequest) -> int | None:
+    """Most calls to hosted tools that the request allows; None: no limit."""
+    prompt = request.prompt
+    if not prompt.hosted_tools:
+        return 0
+    if prompt.hosted_calls_max is not None:
+        return prompt.hosted_calls_max
+    calls = [tool.calls_max for tool in prompt.hosted_tools]
+    return None if None in calls else sum(n for n in calls if n is not None)
+
+
+def _unbounded(request: WireRequest, why_unseen: str | None, window: int | None) -> str | None:
+    if "deep-research" in request.model:
+        return "a deep-research model searches and reads without a limit"
+    if _hosted_calls(request) is None:
+        return "hosted tools without a call limit (set max_uses or max_tool_calls)"
+    if why_unseen is not None and window is None:
+        return why_unseen
+    return None
+
+
+def _input_bound(request: WireRequest, counted: int | None, window: int | None) -> int | None:
+    calls = _hosted_calls(request)
+    if calls is None:
+        return None
+    if calls:  # Every call of a hosted tool sends the grown prompt again.
+        return None if window is None else window * (calls + 1)
+    if counted is None:
+        return window
+    # A byte bound may pass the context window; the provider refuses such a prompt unbilled.
+    return counted if window is None else min(counted, window)
+
+
+def _hidden_output(request: WireRequest, card: RateCard | None) -> bool:
+    if request.thinking_budget == 0:
+        return False
+    if request.thinking_budget is not None:
+        return True
+    thinking = request.body.get("thinking")
+    if isinstance(thinking, dict) and thinking.get("type") not in (None, "disabled"):
+        return True
+    return card is None or card.reasons or "ceiling" in card.flags
+
+
+def _output(
+    request: WireRequest, card: RateCard | None, provider: Provider, hidden: bool
+) -> tuple[int | None, int | None]:
+    """The caller's own cap, and the most that may be billed per choice."""
+    most = None
+    if card is not None:
+        most = card.output_tokens_max or card.context_tokens
+    asked = request.output_cap
+    if request.wire == "embeddings":
+        return None, 0
+    if asked is None:
+        return None, most
+    if hidden and not provider.cap_covers_reasoning:
+        return asked, most  # A cap that is not proven to cover reasoning is no bound.
+    return asked, asked if most is None else min(asked, most)
+
+
+def _floor(request: WireRequest, hidden: bool) -> int:
+    budget = request.thinking_budget or 0
+    return budget + REASONING_FLOOR_TOKENS if hidden and not budget else budget
