@@ -1,0 +1,1 @@
+"""Tests of taximeter, a folder for each area."""
