@@ -88,8 +88,10 @@ DEEPSEEK: Final = Family(
     tool_call=38, tool_call_max=130, token_deltas=True,
 )  # fmt: skip
 COMMAND: Final = Family(
-    name="command", text=1.12, text_max=1.8, message=4, message_max=20, prompt=480, prompt_max=650,
-    tool_prompt=850, tool_prompt_max=1_150, tools=1.0, tools_max=2.0, bound_prompt=1_500,
+    # Cohere bills what its ``billed_units`` say: without the hidden prompt of 500 (tools: 1,400)
+    # tokens that its ``tokens`` count. The maxima cover hosts that bill those too.
+    name="command", text=1.08, text_max=1.8, message=1, message_max=20, prompt=0, prompt_max=650,
+    tool_prompt=8, tool_prompt_max=1_150, tools=0.7, tools_max=2.0, bound_prompt=1_500,
     bound_tools=3_500, answer=2, answer_max=100, tool_call=40, tool_call_max=200, token_deltas=True,
 )  # fmt: skip
 GROK: Final = Family(
