@@ -144,3 +144,16 @@ def test_an_image_of_unknown_size_is_bounded_by_its_models_cap_or_not_at_all() -
 def test_a_low_detail_image_costs_its_base() -> None:
     low = count(Prompt(images=(Image(detail="low"),)))
     assert low.expected - count(Prompt()).expected == 85
+
+
+def test_a_tool_that_the_provider_fills_in_costs_more_than_its_json() -> None:
+    plain = Prompt(
+        texts=("hi",), messages=1, tools=1, tools_json='[{"type":"custom","name":"bash"}]'
+    )
+    filled = Prompt(
+        texts=("hi",), messages=1, tools=1, tools_json='[{"type":"bash_20250124","name":"bash"}]'
+    )
+    cheap, dear = count(plain, "claude-opus-4-6"), count(filled, "claude-opus-4-6")
+    assert dear.expected - cheap.expected >= 400
+    assert dear.likely_max - cheap.likely_max >= 700
+    assert (dear.bound or 0) - (cheap.bound or 0) >= 1_000

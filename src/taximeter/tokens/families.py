@@ -54,13 +54,14 @@ GPT_5: Final = GPT_4O._replace(
 )  # fmt: skip
 GPT_OSS: Final = GPT_5._replace(name="gpt-oss", prompt=65, prompt_max=140, text=1.05)
 CLAUDE: Final = Family(
-    name="claude<=4.6", text=1.15, text_max=1.75, message=4, message_max=16, prompt=4, prompt_max=320,
-    tool_prompt=470, tool_prompt_max=800, schema=0.9, schema_prompt=100, tools=1.25, tools_max=1.7, tool_max=60, bound_prompt=900,
-    bound_tools=2_000, answer=4, answer_max=50, tool_call=43, tool_call_max=160,
+    # Citations bring a hidden prompt of some 600 tokens, without any tool.
+    name="claude<=4.6", text=1.15, text_max=1.75, message=4, message_max=16, prompt=4, prompt_max=700,
+    tool_prompt=470, tool_prompt_max=800, schema=0.9, schema_prompt=100, tools=1.25, tools_max=1.7, tool_max=60, bound_prompt=1_500,
+    bound_tools=3_000, answer=4, answer_max=50, tool_call=43, tool_call_max=160,
 )  # fmt: skip
 CLAUDE_NEW: Final = CLAUDE._replace(
     name="claude-new", text=1.42, text_max=1.9, tools=1.7, tools_max=2.4, tool_prompt=450,
-    tool_prompt_max=1_000, schema_prompt=0, prompt_max=400, tool_call_max=180,
+    tool_prompt_max=1_000, schema_prompt=0, prompt_max=900, tool_call_max=180,
 )  # fmt: skip
 GEMINI: Final = Family(
     name="gemini", text=1.04, text_max=1.5, message=1, message_max=8, prompt=1, prompt_max=40,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from math import ceil
 from typing import Final
@@ -19,6 +20,10 @@ TOKENIZED_BYTES_MAX: Final = 50_000
 MESSAGE_BOUND: Final = 48  # framing of one message, tool calls and results inside it included
 TEXT_BOUND: Final = 16  # framing of one string: a content block, a name, an id
 TOOL_BOUND: Final = 64
+
+_VERSIONED: Final = re.compile(r'"type":"\w+_20\d{6}"')
+_VERSIONED_TOKENS: Final = (450, 900, 1_500)
+"""A tool whose schema the provider fills in (``bash_20250124``): expected, likely and bound tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,32 +67,22 @@ def count_prompt(
     found = family(model)
     joined = prompt.texts[0] if len(prompt.texts) == 1 else "\n".join(prompt.texts)
     data = joined.encode("utf-8", "surrogatepass")
-    text_bound = byte_bound(joined, data)
-    texts = tools = None
-    if exact_texts and text_bound + len(prompt.tools_json) <= tokenized_bytes_max:
-        texts = _count_exactly(prompt.texts, found)
-        tools = _count_exactly((prompt.tools_json,), found)
-    if texts is None:
-        texts = estimate_bytes(data, ascii_only=joined.isascii())
+    size = byte_bound(joined, data)
+    exact = exact_texts and size + len(prompt.tools_json) <= tokenized_bytes_max
+    texts = _count_exactly(prompt.texts, found) if exact else None
+    texts = texts or estimate_bytes(data, ascii_only=joined.isascii())
     expected = found.text * texts[0] + found.message * prompt.messages + found.prompt
     likely = found.text_max * texts[1] + found.message_max * prompt.messages + found.prompt_max
-    bound = text_bound + MESSAGE_BOUND * prompt.messages + TEXT_BOUND * len(prompt.texts)
+    bound = size + MESSAGE_BOUND * prompt.messages + TEXT_BOUND * len(prompt.texts)
+    images_bounded = True
     if prompt.tools or prompt.tools_json:
-        tools = tools or estimate(prompt.tools_json)
-        if prompt.tools:
-            expected += found.tools * tools[0] + found.tool * prompt.tools + found.tool_prompt
-        else:
-            expected += found.schema * tools[0] + found.schema_prompt
-        likely += found.tools_max * tools[1] + found.tool_max * prompt.tools
-        likely += found.tool_prompt_max  # A response schema may bring a hidden prompt as well.
-        bound += _json_bound(prompt.tools_json) + TOOL_BOUND * prompt.tools + found.bound_tools
+        more = _tools(prompt, found, exact=exact)
+        expected, likely, bound = expected + more[0], likely + more[1], bound + more[2]
     else:
         bound += found.bound_prompt
-    images_bounded = True
     for image in prompt.images:
         counts = count_image(image, family=found, model=model)
-        expected += counts.expected
-        likely += counts.likely_max
+        expected, likely = expected + counts.expected, likely + counts.likely_max
         bound += counts.bound or 0
         images_bounded = images_bounded and counts.bound is not None
     why, turns_max = _unseen(prompt, images_bounded=images_bounded)
@@ -104,15 +99,24 @@ def count_prompt(
     )
 
 
-def _json_bound(tools_json: str) -> int:
-    """Most tokens of tool definitions, however the provider writes them out again."""
-    if tools_json.isascii():
-        return len(tools_json)
-    # Escaped as JSON, é grows from two bytes to six; nothing grows by more.
-    return 3 * byte_bound(tools_json)
+def _tools(prompt: Prompt, found: Family, *, exact: bool) -> tuple[float, float, int]:
+    """Expected, likely and bound tokens of tool definitions and a response schema."""
+    text = prompt.tools_json
+    tokens = (_count_exactly((text,), found) if exact else None) or estimate(text)
+    if prompt.tools:
+        expected = found.tools * tokens[0] + found.tool * prompt.tools + found.tool_prompt
+    else:
+        expected = found.schema * tokens[0] + found.schema_prompt
+    # A response schema may bring a hidden prompt as well as tools do.
+    likely = found.tools_max * tokens[1] + found.tool_max * prompt.tools + found.tool_prompt_max
+    bound = _json_bound(text) + TOOL_BOUND * prompt.tools + found.bound_tools
+    filled_in = len(_VERSIONED.findall(text)) if "_20" in text else 0
+    more = [filled_in * each for each in _VERSIONED_TOKENS]
+    return expected + more[0], likely + more[1], bound + more[2]
 
 
 def _count_exactly(texts: tuple[str, ...], found: Family) -> tuple[float, float] | None:
+    """Vocabulary tokens (as expected and high, which are one here); None without the vocabulary."""
     total = 0
     for text in texts:
         tokens = vocabulary.count(text, found.vocabulary)
@@ -120,6 +124,14 @@ def _count_exactly(texts: tuple[str, ...], found: Family) -> tuple[float, float]
             return None
         total += tokens
     return total, total
+
+
+def _json_bound(tools_json: str) -> int:
+    """Most tokens of tool definitions, however the provider writes them out again."""
+    if tools_json.isascii():
+        return len(tools_json)
+    # Escaped as JSON, é grows from two bytes to six; nothing grows by more.
+    return 3 * byte_bound(tools_json)
 
 
 def _unseen(prompt: Prompt, *, images_bounded: bool) -> tuple[str | None, int | None]:
