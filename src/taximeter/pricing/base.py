@@ -17,6 +17,18 @@ class Tier:
     over: int
     rates: Mapping[str, Rate]
     inclusive: bool = False
+    variants: Mapping[str, Mapping[str, Rate]] = field(default_factory=dict)  # by service tier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OffPeak:
+    """Cheaper rates inside weekly windows (UTC). The card's own rates are those of the peak.
+
+    ``windows``: ``(weekdays, first minute of the day, minute after the last)``, Monday is 1.
+    """
+
+    rates: Mapping[str, Rate]
+    windows: tuple[tuple[tuple[int, ...], int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +37,11 @@ class RateCard:
 
     Kinds are the fields of Usage without ``_tokens`` (``input``, ``cached_input``, ``output``,
     ``cache_write_5m``, ``reasoning``, ``audio_input``, ...), ``request``, and ``requests.<kind>``.
+    A fee that depends on how much is searched adds ``.low``, ``.medium`` or ``.high`` to its kind.
+
+    Rates change: ``history`` has the cards that held earlier, and those that are announced, each
+    with ``since`` and ``until`` (ISO dates; the latter is the first day it no longer holds). The
+    card itself is the one of the snapshot's day; its own ``until`` is when the model retires.
     """
 
     provider: str
@@ -39,6 +56,11 @@ class RateCard:
     flags: tuple[str, ...] = ()  # "ceiling": not this model's own rates
     since: str | None = None
     source: str | None = None
+    until: str | None = None
+    history: tuple[RateCard, ...] = ()
+    off_peak: OffPeak | None = None
+    regions: Mapping[str, int] = field(default_factory=dict)  # thousandths; "*": any but global
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # the engine's
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +99,14 @@ class PriceBook(Protocol):
         self, card: RateCard, usage: Usage, *, service_tier: str | None = None, **facts: Any
     ) -> Cost:
         """Exact cost of ``usage``. ``facts``: ``at`` (seconds), ``context_tokens`` (largest single
-        prompt, where ``input_tokens`` sums several), ``region``."""
+        prompt, where ``input_tokens`` sums several), ``region``, ``search_context_size``."""
         ...
 
     def bound(self, card: RateCard, *, input_tokens: int, output_tokens: int, **facts: Any) -> Cost:
-        """Most that a call can cost: no discount counted on, the dearest tier it can reach."""
+        """Most that a call can cost: no discount counted on, the dearest tier it can reach.
+
+        ``facts``: ``service_tier`` as asked, ``cache_write`` (``""``, ``"5m"``, ``"1h"``),
+        ``requests`` (fees by kind, at most), ``region``, ``search_context_size``, ``media``
+        (False: the prompt is known to be text alone).
+        """
         ...
