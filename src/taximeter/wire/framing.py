@@ -81,6 +81,23 @@ def _last_boundary(held: bytearray, start: int) -> int:
     return end if found else 0
 
 
+def split_events(block: bytes) -> list[bytes]:
+    """A block from :class:`EventSplitter` as single raw events; joined they are the block."""
+    if b"\r" not in block:
+        parts = block.split(b"\n\n")
+        events = [part + b"\n\n" for part in parts[:-1]]
+        if parts[-1]:
+            events.append(parts[-1])
+        return events
+    events, start = [], 0
+    for match in _BOUNDARY.finditer(block):
+        events.append(block[start : match.end()])
+        start = match.end()
+    if start < len(block):
+        events.append(block[start:])
+    return events
+
+
 def read_events(block: bytes) -> Iterator[tuple[str, bytes]]:
     """Events of a block from :class:`EventSplitter`: name (``""`` where none is given) and data.
 
@@ -97,6 +114,8 @@ def read_events(block: bytes) -> Iterator[tuple[str, bytes]]:
             lines.append(line[6:] if line.startswith(b"data: ") else line[5:])
         elif line.startswith(b"event:"):
             name = line[6:].strip().decode("utf-8", "replace")
+        elif line.startswith(b"error:"):  # llama-box ends a failed stream with such a field.
+            name, lines = "error", [line[6:].strip()]
         elif not line:
             if lines:
                 yield name, b"\n".join(lines)
