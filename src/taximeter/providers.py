@@ -88,7 +88,9 @@ _MODELS: Final = re.compile(
     r"|(?P<cohere>command-|c4ai-|embed-(?:english|multilingual|v\d))"
 )
 
-_LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1", "[::1]", "0.0.0.0", "host.docker.internal"})
+_LOCAL_HOSTS: Final = frozenset(
+    {"localhost", "127.0.0.1", "::1", "[::1]", "0.0.0.0", "host.docker.internal"}
+)
 _LOCAL_PORTS: Final = frozenset({11434, 1234})  # Ollama, LM Studio: servers of local models only
 
 

@@ -55,7 +55,6 @@ class Quote:
         output_max: The most this call can answer per choice as asked: the cap, else the model's own
             maximum; None where neither is known.
         hidden_output: The model may bill output that no one sees.
-        floor_min: Smallest output cap that makes sense for this call.
         unbounded: Why the cost has no finite bound; None if it has one.
     """
 
@@ -69,7 +68,6 @@ class Quote:
     output_asked: int | None
     output_max: int | None
     hidden_output: bool
-    floor_min: int
     unbounded: str | None
     sound: Line
     likely: Line
@@ -77,6 +75,13 @@ class Quote:
     def line(self, *, sound: bool) -> Line:
         """The line of ``strict`` (sound) or of ``clamp`` (likely) amounts in USD."""
         return self.sound if sound else self.likely
+
+    def floor(self, output_tokens_min: int) -> int:
+        """The smallest output cap worth sending: below it, money buys no visible answer."""
+        floor = output_tokens_min + (self.request.thinking_budget or 0)
+        if self.hidden_output:
+            floor = max(floor, REASONING_FLOOR_TOKENS)
+        return floor if self.output_asked is None else min(floor, self.output_asked)
 
     def tokens(self, *, sound: bool) -> Line:
         """The same for limits that count tokens."""
@@ -131,7 +136,6 @@ def make(
         output_asked=asked,
         output_max=output_max,
         hidden_output=hidden,
-        floor_min=_floor(request, hidden),
         unbounded=unbounded or (None if output_max is not None else "no output limit is known"),
         sound=_line(book, card, request, bound if bound is not None else likely),
         likely=_line(book, card, request, likely),
@@ -219,9 +223,4 @@ def _output(
         return None, most
     if hidden and not provider.cap_covers_reasoning:
         return asked, most  # A cap that is not proven to cover reasoning is no bound.
-    return asked, asked if most is None else min(asked, most)
-
-
-def _floor(request: WireRequest, hidden: bool) -> int:
-    budget = request.thinking_budget or 0
-    return budget + REASONING_FLOOR_TOKENS if hidden and not budget else budget
+    return asked, asked

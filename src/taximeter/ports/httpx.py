@@ -1,0 +1,273 @@
+"""The port on ``Client.send`` and ``AsyncClient.send`` of both ``httpx`` and ``httpx2``.
+
+Sees every way of calling every SDK built on them, after their own retries and before their own
+parsing: one call for each attempt. See docs/decisions/0002-http-level-ports.md.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from types import MethodType, ModuleType
+from typing import Any, Final
+
+from taximeter.call import Call
+from taximeter.context import SCOPE, Scope
+from taximeter.errors import BudgetExceededError
+from taximeter.ports import exchange
+from taximeter.ports.poison import dual, poisoned
+from taximeter.ports.streams import AsyncMetered, SyncMetered
+from taximeter.runtime import RUNTIME
+from taximeter.settlement import Ending
+
+KEY: Final = "taximeter"
+"""Request extension: a Call that pre-flight has admitted already, or True while we are sending."""
+
+
+def patch(module: ModuleType) -> None:
+    """Patch the classes of ``httpx._client`` (or httpx2's). Patching twice changes nothing."""
+    if not getattr(module.Client.send, "taximeter", False):
+        module.Client.send = _sync_send(module.Client.send, RUNTIME.scope)
+    if not getattr(module.AsyncClient.send, "taximeter", False):
+        module.AsyncClient.send = _async_send(module.AsyncClient.send, RUNTIME.scope)
+
+
+def wrap(client: Any, scope: Callable[[], Scope | None]) -> None:
+    """The same for one client."""
+    original = type(client).send
+    make = _async_send if hasattr(client, "aclose") else _sync_send
+    client.send = MethodType(make(original, scope), client)
+
+
+def _sync_send(original: Callable[..., Any], scope_now: Callable[[], Scope | None]) -> Any:
+    @functools.wraps(original)
+    def send(self: Any, request: Any, *, stream: bool = False, **options: Any) -> Any:
+        scope = SCOPE.get() if scope_now is _RUNTIME_SCOPE else None
+        if scope is None:
+            scope = scope_now()
+        if scope is None or request.method != "POST" or request.extensions.get(KEY) is True:
+            return original(self, request, stream=stream, **options)
+        call = _prepared(request)
+        if call is None:
+            try:
+                call = _begin(request, _content(request), scope, on_loop=False)
+                if call is not None:
+                    RUNTIME.admit(call)
+                    _rewrite(request, call)
+            except BudgetExceededError as error:
+                return _refuse(self, error)
+        if call is None:
+            return original(self, request, stream=stream, **options)
+        request.extensions = {**request.extensions, KEY: True}
+        try:
+            response = original(self, request, stream=stream, **options)
+            if call.strips_usage and response.status_code in (400, 404, 422):
+                response.read()
+                if exchange.refuses_usage(call, response.status_code, response.content):
+                    RUNTIME.remember_refusal(request.url.host, request.url.port)
+                    _replace_body(request, exchange.without_usage(call))
+                    response = original(self, request, stream=stream, **options)
+        except BaseException as error:
+            RUNTIME.settle(
+                call, exchange.ending_of(error), error=f"{type(error).__name__}: {error}"
+            )
+            raise
+        finally:
+            request.extensions.pop(KEY, None)
+        return _answer(self, response, call, stream, _sync_stream_class)
+
+    send.taximeter = True  # type: ignore[attr-defined]
+    return send
+
+
+def _async_send(original: Callable[..., Any], scope_now: Callable[[], Scope | None]) -> Any:
+    @functools.wraps(original)
+    async def send(self: Any, request: Any, *, stream: bool = False, **options: Any) -> Any:
+        scope = scope_now()
+        if scope is None or request.method != "POST" or request.extensions.get(KEY) is True:
+            return await original(self, request, stream=stream, **options)
+        call = _prepared(request)
+        if call is None:
+            try:
+                if registry_knows(request) and not hasattr(request, "_content"):
+                    await request.aread()
+                call = _begin(request, _content(request), scope, on_loop=True)
+                if call is not None:
+                    await RUNTIME.admit_async(call)
+                    _rewrite(request, call)
+            except BudgetExceededError as error:
+                return _refuse(self, error)
+        if call is None:
+            return await original(self, request, stream=stream, **options)
+        request.extensions = {**request.extensions, KEY: True}
+        try:
+            response = await original(self, request, stream=stream, **options)
+            if call.strips_usage and response.status_code in (400, 404, 422):
+                await response.aread()
+                if exchange.refuses_usage(call, response.status_code, response.content):
+                    RUNTIME.remember_refusal(request.url.host, request.url.port)
+                    _replace_body(request, exchange.without_usage(call))
+                    response = await original(self, request, stream=stream, **options)
+        except BaseException as error:
+            await RUNTIME.settle_async(
+                call, exchange.ending_of(error), error=f"{type(error).__name__}: {error}"
+            )
+            raise
+        finally:
+            request.extensions.pop(KEY, None)
+        return _answer(self, response, call, stream, _async_stream_class)
+
+    send.taximeter = True  # type: ignore[attr-defined]
+    return send
+
+
+_RUNTIME_SCOPE: Final = RUNTIME.scope
+
+
+def registry_knows(request: Any) -> bool:
+    return exchange.registry.find(_path(request)) is not None
+
+
+def _path(request: Any) -> str:
+    path: str = request.url._uri_reference.path  # ``url.path`` unquotes: five times the cost.
+    return path
+
+
+def _content(request: Any) -> bytes | None:
+    """The body of a request that one of our wires may have; None without reading anything else."""
+    if not registry_knows(request):
+        return None
+    content = getattr(request, "_content", None)
+    if content is None:
+        content = request.read()
+    return bytes(content)
+
+
+def _begin(request: Any, content: bytes | None, scope: Scope, *, on_loop: bool) -> Call | None:
+    if content is None:
+        return None
+    url = request.url
+    return exchange.begin(
+        _path(request),
+        exchange.decode(content),
+        scope,
+        host=url.host,
+        port=url.port,
+        on_loop=on_loop,
+    )
+
+
+def _prepared(request: Any) -> Call | None:
+    """The call that pre-flight has admitted and rewritten, once."""
+    call = request.extensions.get(KEY)
+    if isinstance(call, Call):
+        call.shell.handed_over = True
+        return call
+    return None
+
+
+def _rewrite(request: Any, call: Call) -> None:
+    signed = request.headers.get("authorization", "").startswith(exchange.SIGNED)
+    if signed:
+        if call.admitted is not None and call.admitted.send_cap is not None:
+            # Changing a signed body would break its signature, so it cannot be clamped here.
+            RUNTIME.settle(call, Ending.NOT_SENT)
+            raise BudgetExceededError(
+                "this request is signed and cannot be clamped; set a smaller output limit on it"
+            )
+        return
+    change = exchange.rewritten(call)
+    if change is not None:
+        path, body = change
+        _replace_body(request, exchange.encode(body))
+        if path != call.quote.request.path:
+            request.url = request.url.copy_with(path=path)
+
+
+def _replace_body(request: Any, content: bytes) -> None:
+    module = sys.modules[type(request).__module__.split(".")[0]]
+    request._content = content
+    request.stream = module.ByteStream(content)
+    request.headers["content-length"] = str(len(content))
+
+
+def _refuse(client: Any, error: BudgetExceededError) -> Any:
+    """Make the refusal surface once and unwrapped, whatever the SDK does with exceptions here.
+
+    Called by httpx itself (``client.post(...)``): a plain raise does. Called by an SDK: exceptions
+    raised inside ``send`` are retried and wrapped, so it gets a response that raises when touched.
+    """
+    caller = sys._getframe(2).f_globals.get("__name__", "")
+    if caller.split(".")[0] in ("httpx", "httpx2"):
+        raise error
+    module = _module_of(client)
+    if module is None:
+        raise error
+    return poisoned(module.Response, dual(error))
+
+
+def _module_of(client: Any) -> Any:
+    for base in type(client).__mro__:
+        name = base.__module__.split(".")[0]
+        if name in ("httpx", "httpx2"):
+            return sys.modules[name]
+    return None
+
+
+def _answer(
+    client: Any, response: Any, call: Call, stream: bool, stream_class: Callable[[Any], Any]
+) -> Any:
+    headers = response.headers
+    request_id = headers.get("x-request-id") or headers.get("request-id")
+    call.answered(response.status_code, headers.get("content-type", ""), request_id)
+    if call.meter is None:
+        RUNTIME.settle(call, Ending.REFUSED)
+    elif stream:
+        inner = response.stream
+        decode = _decoder(response, call)
+        response.stream = stream_class(_module_of(client))(inner, call, decode)
+    else:
+        _whole(response, call)
+    return response
+
+
+def _whole(response: Any, call: Call) -> None:
+    """An answer that the client has read already."""
+    content = response.content
+    out = call.receive_data(content) + call.receive_eof()
+    if out != content:
+        response._content = out
+    complete = call.meter is not None and call.meter.terminal
+    RUNTIME.settle(call, Ending.COMPLETE if complete else Ending.ENDED_EARLY)
+
+
+def _decoder(response: Any, call: Call) -> Callable[[bytes], bytes] | None:
+    """A decoder for compressed bytes; from here on the response carries them plain."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("", "identity"):
+        return None
+    decoder = response._get_content_decoder()
+    if type(decoder).__name__ == "IdentityDecoder":
+        # Not supported by this installation: nobody can read it, so nobody rewrites it.
+        call.meter = None
+        return None
+    del response._decoder
+    del response.headers["content-encoding"]
+    response.headers.pop("content-length", None)
+
+    def decode(data: bytes) -> bytes:
+        plain = decoder.decode(data)
+        return plain if isinstance(plain, bytes) else b"".join(plain)
+
+    return decode
+
+
+@functools.cache
+def _sync_stream_class(module: Any) -> Any:
+    return type("MeteredSyncStream", (SyncMetered, module.SyncByteStream), {})
+
+
+@functools.cache
+def _async_stream_class(module: Any) -> Any:
+    return type("MeteredAsyncStream", (AsyncMetered, module.AsyncByteStream), {})

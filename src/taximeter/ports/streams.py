@@ -1,0 +1,245 @@
+"""The answer's byte stream with a meter in it. Sync and async shells over one set of decisions."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Final
+
+from taximeter import context
+from taximeter.call import Call, Stop
+from taximeter.errors import BudgetExceededError
+from taximeter.ports import exchange
+from taximeter.runtime import RUNTIME
+from taximeter.settlement import Ending
+
+_THREAD_START: Final = threading.Thread.start
+
+
+class Metered:
+    """What sync and async metered streams share. ``inner``: the client library's own stream."""
+
+    def __init__(self, inner: Any, call: Call, decode: Callable[[bytes], bytes] | None) -> None:
+        self._inner = inner
+        self._call = call
+        self._decode = decode  # content decoding, where the bytes are compressed and rewritten
+        self._reader: tuple[int, int] | None = None
+        self._closed = False
+        call.attention = True  # The first chunk is looked at: it tells when output began.
+        call.shell.stream = weakref.ref(self)
+        weakref.finalize(
+            self, RUNTIME.defer, call, Ending.LEFT, "the stream was dropped"
+        ).atexit = False
+
+    def __getattr__(
+        self, name: str
+    ) -> Any:  # ``elapsed`` and whatever else the library keeps there
+        return getattr(self._inner, name)
+
+    def left_by(self, me: tuple[int, int]) -> bool:
+        """``me`` has begun to read this stream, and is not reading it any more."""
+        return self._reader == me and not self._closed and not self._call.ended
+
+    def _first(self) -> None:
+        if self._call.first_token_at is None:
+            self._call.first_token_at = time.time()
+
+    def _final(self, out: bytes) -> tuple[bytes, BudgetExceededError | None]:
+        """After the terminal event has been booked: the last bytes, and an error to raise after them."""
+        stop = exchange.clamp_stop(self._call)
+        if stop is None:
+            return out, None
+        return exchange.without_done(out), exchange.stop_error(self._call, stop)
+
+    def _stopped(self, out: bytes, stop: Stop) -> tuple[bytes, BudgetExceededError | None]:
+        """After a cut has been booked: bytes for the caller, and an error unless it is truncated."""
+        error = exchange.stop_error(self._call, stop)
+        if not exchange.truncates(stop):
+            return out, error
+        meter, entry = self._call.meter, self._call.entry
+        assert meter is not None and entry is not None
+        return out + meter.ending(entry.usage), None
+
+
+class SyncMetered(Metered):
+    def __iter__(self) -> Iterator[bytes]:
+        call, receive, decode = self._call, self._call.receive_data, self._decode
+        self._reader = context.owner()
+        try:
+            for data in self._inner:
+                out = receive(data if decode is None else decode(data))
+                if call.attention:
+                    out, error, ended = self._attend(out)
+                    if out:
+                        yield out
+                    if error is not None:
+                        raise error
+                    if ended:
+                        return
+                elif out:
+                    yield out
+            out = call.receive_eof()
+            self._end()
+            if out:
+                yield out
+        except BudgetExceededError:
+            raise
+        except GeneratorExit:
+            self._leave()
+            raise
+        except BaseException as error:
+            if not self._closed:
+                RUNTIME.settle(call, exchange.ending_of(error), error=_text(error))
+                raise
+
+    def _attend(self, out: bytes) -> tuple[bytes, BudgetExceededError | None, bool]:
+        call = self._call
+        call.attention = False
+        self._first()
+        if call.meter is not None and call.meter.terminal:
+            RUNTIME.settle(call, Ending.COMPLETE)
+            return (*self._final(out), False)
+        stop = RUNTIME.attend(call) if call.due else None
+        if stop is None:
+            return out, None, False
+        call.stopped = stop
+        self._inner.close()
+        RUNTIME.settle(call, Ending.CUT)
+        return (*self._stopped(out, stop), True)
+
+    def _end(self) -> None:
+        meter = self._call.meter
+        complete = meter is not None and meter.terminal
+        RUNTIME.settle(self._call, Ending.COMPLETE if complete else Ending.ENDED_EARLY)
+
+    def _leave(self) -> None:
+        if not self._call.ended and _drains(self._call):
+            _THREAD_START(threading.Thread(target=self._drain, daemon=True))
+        else:
+            RUNTIME.settle(self._call, Ending.LEFT)
+
+    def _drain(self) -> None:
+        """Read on to the usage event (``on_abort="drain"``), then settle exactly."""
+        try:
+            for data in self._inner:
+                self._call.receive_data(data if self._decode is None else self._decode(data))
+            self._call.receive_eof()
+        except Exception:
+            RUNTIME.settle(self._call, Ending.LEFT)
+        else:
+            self._end()
+        self._inner.close()
+
+    def close(self) -> None:
+        self._closed = True
+        if not self._call.ended:
+            drains = _drains(self._call)
+            self._leave()
+            if drains:
+                return
+        self._inner.close()
+
+    def abandon(self) -> None:
+        self.close()
+
+
+class AsyncMetered(Metered):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        call, receive, decode = self._call, self._call.receive_data, self._decode
+        self._reader = context.owner()
+        try:
+            async for data in self._inner:
+                out = receive(data if decode is None else decode(data))
+                if call.attention:
+                    out, error, ended = await self._attend(out)
+                    if out:
+                        yield out
+                    if error is not None:
+                        raise error
+                    if ended:
+                        return
+                elif out:
+                    yield out
+            out = call.receive_eof()
+            await self._end()
+            if out:
+                yield out
+        except BudgetExceededError:
+            raise
+        except GeneratorExit:
+            RUNTIME.defer(call, Ending.LEFT)  # Nothing can be awaited while a generator is closed.
+            RUNTIME.drain()
+            raise
+        except BaseException as error:
+            if not self._closed:
+                RUNTIME.settle(call, exchange.ending_of(error), error=_text(error))
+                raise
+
+    async def _attend(self, out: bytes) -> tuple[bytes, BudgetExceededError | None, bool]:
+        call = self._call
+        call.attention = False
+        self._first()
+        if call.meter is not None and call.meter.terminal:
+            await RUNTIME.settle_async(call, Ending.COMPLETE)
+            return (*self._final(out), False)
+        stop = await RUNTIME.attend_async(call) if call.due else None
+        if stop is None:
+            return out, None, False
+        call.stopped = stop
+        await self._inner.aclose()
+        await RUNTIME.settle_async(call, Ending.CUT)
+        return (*self._stopped(out, stop), True)
+
+    async def _end(self) -> None:
+        meter = self._call.meter
+        complete = meter is not None and meter.terminal
+        await RUNTIME.settle_async(self._call, Ending.COMPLETE if complete else Ending.ENDED_EARLY)
+
+    async def aclose(self) -> None:
+        self._closed = True
+        if not self._call.ended and _drains(self._call):
+            asyncio = sys.modules["asyncio"]
+            self._draining = asyncio.get_running_loop().create_task(self._drain())
+            return
+        await RUNTIME.settle_async(self._call, Ending.LEFT)
+        await self._inner.aclose()
+
+    async def _drain(self) -> None:
+        try:
+            async for data in self._inner:
+                self._call.receive_data(data if self._decode is None else self._decode(data))
+            self._call.receive_eof()
+        except Exception:
+            await RUNTIME.settle_async(self._call, Ending.LEFT)
+        else:
+            await self._end()
+        await self._inner.aclose()
+
+    def abandon(self) -> Coroutine[Any, Any, None] | None:
+        """Settle now; close as soon as the loop gets to it. Awaitable where the caller can wait."""
+        RUNTIME.settle(self._call, Ending.LEFT)
+        asyncio = sys.modules.get("asyncio")
+        try:
+            loop = asyncio.get_running_loop() if asyncio is not None else None
+        except RuntimeError:
+            return None
+        if loop is not None:
+            task = loop.create_task(self.aclose())
+            _closing.add(task)
+            task.add_done_callback(_closing.discard)
+            return task  # type: ignore[no-any-return]
+        return None
+
+
+_closing: Final[set[Any]] = set()
+
+
+def _drains(call: Call) -> bool:
+    return any(cover.terms.on_abort == "drain" for cover in call.covers)
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:200]

@@ -1,0 +1,513 @@
+"""The shell around :mod:`taximeter.call`: clocks, ids, stores, waiting, and what happens at the end.
+
+Ports ask it to begin a call, to admit it (sync or async), to attend to a running stream, and to
+settle it. There is one runtime for each process; nothing here knows HTTP.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import sys
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from taximeter import context, providers, quoting
+from taximeter.books import Books
+from taximeter.budgets.books import Balance, HoldAnswer
+from taximeter.budgets.policy import Admit, Refuse
+from taximeter.call import Call, Read, Settled, Step, Stop, Wait, run, run_async
+from taximeter.context import Scope
+from taximeter.errors import BudgetExceededError, PriceUnknownError, StoreError
+from taximeter.pricing.base import PriceBook
+from taximeter.refusal import refusal_error
+from taximeter.settlement import Ending
+from taximeter.stores.base import BudgetStore, Ledger
+from taximeter.waiting import POLL_SECONDS, Queue, Waiter
+from taximeter.wire.base import Wire, WireRequest
+
+if TYPE_CHECKING:
+    from taximeter.budgeting import Budget
+
+log: Final = logging.getLogger("taximeter")
+
+HEARTBEAT_SECONDS: Final = 20.0
+TOKENIZER_BYTES_MAX: Final = 20_000
+"""On an event loop, prompts above this are counted by bytes alone."""
+
+_THREAD_START: Final = threading.Thread.start
+
+
+class Runtime:
+    """State of this process: what is open, what is to be settled, where entries go."""
+
+    def __init__(self) -> None:
+        self.queue = Queue()
+        self.installed: Scope | None = None  # set by taximeter.install()
+        self.ledger: Ledger | None = None  # set by taximeter.configure(store=...)
+        self.open: dict[str, Call] = {}
+        self.refuses_usage: set[tuple[str, int | None]] = set()
+        self.on_settled: list[Callable[[Call], None]] = []
+        self._book: PriceBook | None = None
+        self._owned: dict[tuple[int, int], dict[str, Call]] = {}
+        self._deferred: deque[tuple[Call, Ending, str | None]] = deque()
+        self._settling = threading.RLock()
+        self._heart: threading.Thread | None = None
+        self._pid = os.getpid()
+        atexit.register(self.settle_all)
+
+    # --- settings --------------------------------------------------------------------------------
+
+    @property
+    def book(self) -> PriceBook:
+        """The price book in force; loaded when first needed."""
+        if self._book is None:
+            from taximeter.pricing.book import embedded
+
+            self._book = embedded()
+        return self._book
+
+    @book.setter
+    def book(self, book: PriceBook) -> None:
+        self._book = book
+
+    def scope(self) -> Scope | None:
+        """Where a call made now belongs, or None when nobody watches."""
+        return context.SCOPE.get() or self.installed
+
+    # --- beginning -------------------------------------------------------------------------------
+
+    def begin(
+        self,
+        wire: Wire,
+        request: WireRequest,
+        scope: Scope,
+        *,
+        host: str,
+        port: int | None = None,
+        on_loop: bool = False,
+    ) -> Call:
+        """A call that is about to be sent; nothing is held yet."""
+        now = time.time()
+        self.drain()
+        who = providers.identify(host, port, request.wire, request.model)
+        if self.refuses_usage and (host, port) in self.refuses_usage:
+            who = replace(who, stream_usage="unasked")
+        covers, by_key = [], {}
+        for budget in scope.budgets:
+            for cover in budget.covers(now):
+                covers.append(cover)
+                by_key[cover.key] = budget.store
+        enforcing = any(cover.enforcing and cover.unit == "usd" for cover in covers)
+        quote = quoting.make(request, who, self.book, ceiling=enforcing, exact_texts=not on_loop)
+        if enforcing and "ceiling" in quote.flags:
+            for cover in covers:
+                if cover.enforcing and cover.terms.unknown_model == "refuse":
+                    raise PriceUnknownError(who.name, request.model)
+        identity = dict(scope.who)
+        if scope.budgets:
+            identity["budget"] = "/".join(budget.name for budget in scope.budgets)
+        call = Call(
+            id=uuid.uuid4().hex,
+            quote=quote,
+            wire=wire,
+            book=self.book,
+            covers=tuple(covers),
+            who=identity,
+            started_at=now,
+        )
+        call.shell = Shell(scope.budgets, Books(by_key) if by_key else None)
+        return call
+
+    def remember_refusal(self, host: str, port: int | None) -> None:
+        """This server does not know ``stream_options``; do not ask it again."""
+        self.refuses_usage.add((host, port))
+
+    # --- admission -------------------------------------------------------------------------------
+
+    def admit(self, call: Call) -> None:
+        """Place the call's hold, waiting if need be; raises the refusal."""
+        for budget in call.shell.budgets:
+            budget.before(call)
+        place = _Place(self.queue, call)
+        try:
+            event = threading.Event()
+
+            def wait(seconds: float) -> bool:
+                return place.wait_in_thread(event, seconds, self.drain)
+
+            decision = run(
+                call.admit(own_held=self._own_held()), lambda step: self._step(call, step, wait)
+            )
+        finally:
+            place.leave()
+        self._decided(call, decision)
+
+    async def admit_async(self, call: Call) -> None:
+        """The same without ever blocking the event loop."""
+        for budget in call.shell.budgets:
+            budget.before(call)
+        place = _Place(self.queue, call)
+        books: Books | None = call.shell.books
+        blocking = books is not None and books.blocking
+
+        async def perform(step: Step) -> Any:
+            if isinstance(step, Wait):
+                return await place.wait_in_loop(step.seconds, self.drain)
+            if books is None or not blocking:
+                return self._step(call, step, _never)
+            return await _off_loop(
+                lambda: self._step(call, step, _never), undo=lambda: books.void(call.id)
+            )
+
+        try:
+            decision = await run_async(call.admit(own_held=self._own_held()), perform)
+        finally:
+            place.leave()
+        self._decided(call, decision)
+
+    def _step(self, call: Call, step: Step, wait: Callable[[float], bool]) -> Any:
+        if isinstance(step, Wait):
+            return wait(step.seconds)
+        books: Books = call.shell.books
+        if isinstance(step, Read):
+            return self._outage(call, lambda: books.read(step.keys), _nothing)
+        note = _note(call) if books.blocking else ""
+        return self._outage(call, lambda: books.hold(call.id, step.charges, note=note), _accepted)
+
+    def _outage(self, call: Call, ask: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
+        """Ask the store; when it cannot answer, do as the budgets' ``on_outage`` says."""
+        try:
+            return ask()
+        except StoreError:
+            if any(c.enforcing and c.terms.on_outage == "closed" for c in call.covers):
+                raise
+            log.warning("store unavailable; the call goes on unheld", exc_info=True)
+            return otherwise()
+
+    def _decided(self, call: Call, decision: Admit | Refuse) -> None:
+        budgets: tuple[Budget, ...] = call.shell.budgets
+        if isinstance(decision, Refuse):
+            error = refusal_error(call, decision, self._fares(decision.cover.key), time.time())
+            for budget in budgets:
+                budget.refused(error, decision)
+            raise error
+        call.admitted = decision
+        self.open[call.id] = call
+        call.shell.owner = context.owner()
+        self._owned.setdefault(call.shell.owner, {})[call.id] = call
+        for budget in budgets:
+            budget.admitted(call, decision)
+        books = call.shell.books
+        if books is not None and books.blocking:
+            self._beat()
+
+    def _own_held(self) -> Mapping[str, int]:
+        held: dict[str, int] = {}
+        for call in list(self._owned.get(context.owner(), {}).values()):
+            for key, amount in call.held.items():
+                held[key] = held.get(key, 0) + amount
+        return held
+
+    # --- while it runs ---------------------------------------------------------------------------
+
+    def attend(self, call: Call) -> Stop | None:
+        """Called when ``call.attention`` is set: extend what is held, or say that it must stop."""
+        now = time.time()
+        need = call.look(now)
+        if need is None or isinstance(need, Stop):
+            return need
+        books: Books = call.shell.books
+        keys = [cover.key for cover in call.covers]
+        try:
+            balances = books.read(keys)
+            for _ in range(8):  # Others may take the money first; then ask for less.
+                extend = call.extension(need, balances)
+                if extend is None:
+                    break
+                answer = books.extend(call.id, extend.charges, step=extend.step)
+                if answer.accepted:
+                    call.extended(extend)
+                    return None
+                balances = {**balances, **answer.balances}
+        except StoreError:
+            log.warning("store unavailable; the stream goes on with what it holds", exc_info=True)
+            balances = {}
+        call.refuse_extension(balances)
+        again = call.look(now)
+        return again if isinstance(again, Stop) else None
+
+    async def attend_async(self, call: Call) -> Stop | None:
+        books = call.shell.books
+        if books is None or not books.blocking:
+            return self.attend(call)
+        stop: Stop | None = await _off_loop(lambda: self.attend(call))
+        return stop
+
+    def stop_error(self, call: Call, stop: Stop) -> BudgetExceededError:
+        """The error of a stream that was stopped, with what it had used."""
+        from taximeter.refusal import stop_error
+
+        error = stop_error(call, stop, self._balances(call), time.time())
+        for budget in call.shell.budgets:
+            budget.tripped_by(error)
+        return error
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def settle(self, call: Call, ending: Ending, *, error: str | None = None) -> None:
+        """Book the call, once. Never raises: what was billed is a fact (see the log if a store fails)."""
+        settled = call.settle(ending, time.time(), error=error)
+        if settled is None:
+            return
+        with suppress(ReferenceError):
+            self._book_settled(call, settled)
+
+    async def settle_async(self, call: Call, ending: Ending, *, error: str | None = None) -> None:
+        """The same without blocking the loop; a cancelled wait does not cancel the booking."""
+        settled = call.settle(ending, time.time(), error=error)
+        if settled is None:
+            return
+        books = call.shell.books
+        if (books is not None and books.blocking) or (self.ledger and self.ledger.blocking):
+            await _off_loop(lambda: self._book_settled(call, settled))
+        else:
+            self._book_settled(call, settled)
+
+    def _book_settled(self, call: Call, settled: Settled) -> None:
+        books: Books | None = call.shell.books
+        budgets: tuple[Budget, ...] = call.shell.budgets
+        if books is not None and settled.hold_id is not None:
+            try:
+                if settled.void:
+                    books.void(settled.hold_id)
+                else:
+                    books.settle(settled.hold_id, settled.amounts)
+            except StoreError:
+                # The hold stays open in the store and is settled there when it expires.
+                log.error("call %s could not be settled in its store", call.id, exc_info=True)
+        for ledger in self._ledgers(budgets):
+            try:
+                ledger.save(settled.entry)
+            except StoreError:
+                log.error("entry %s was not saved: %s", call.id, settled.entry, exc_info=True)
+        for budget in budgets:
+            budget.settled_call(call, settled)
+        self._forget(call)
+        for listener in self.on_settled:
+            listener(call)
+        self.queue.changed(settled.amounts)
+
+    def defer(self, call: Call, ending: Ending, error: str | None = None) -> None:
+        """Settle soon. For finalizers: they may run anywhere, even inside a store's own lock."""
+        if not call.ended:
+            self._deferred.append((call, ending, error))
+
+    def drain(self) -> None:
+        """Settle what finalizers have left behind."""
+        while self._deferred:
+            try:
+                call, ending, error = self._deferred.popleft()
+            except IndexError:
+                return
+            self.settle(call, ending, error=error)
+
+    def settle_all(self) -> None:
+        """At interpreter exit: what is still open was abandoned."""
+        if os.getpid() != self._pid:
+            return
+        self.drain()
+        for call in list(self.open.values()):
+            self.settle(call, Ending.LEFT, error="the program ended")
+
+    def _forget(self, call: Call) -> None:
+        self.open.pop(call.id, None)
+        mine = self._owned.get(call.shell.owner)
+        if mine is not None:
+            mine.pop(call.id, None)
+            if not mine:
+                self._owned.pop(call.shell.owner, None)
+
+    # --- helpers ---------------------------------------------------------------------------------
+
+    def _ledgers(self, budgets: tuple[Budget, ...]) -> list[Ledger]:
+        ledgers: dict[int, Ledger] = {}
+        if self.ledger is not None:
+            ledgers[id(self.ledger)] = self.ledger
+        for budget in budgets:
+            if budget.ledger is not None:
+                ledgers[id(budget.ledger)] = budget.ledger
+        return list(ledgers.values())
+
+    def _balances(self, call: Call) -> dict[str, Balance]:
+        books = call.shell.books
+        if books is None:
+            return {}
+        with suppress(StoreError):
+            return books.read([cover.key for cover in call.covers])
+        return {}
+
+    def _fares(self, key: str) -> int:
+        now = time.time()
+        return sum(call.fare(now) for call in list(self.open.values()) if key in call.held)
+
+    def _beat(self) -> None:
+        """Keep the holds of open calls alive in stores that other processes share."""
+        if self._heart is not None and self._heart.is_alive() and self._pid == os.getpid():
+            return
+        self._pid = os.getpid()
+        self._heart = threading.Thread(target=self._heartbeats, name="taximeter-heart", daemon=True)
+        _THREAD_START(self._heart)
+
+    def _heartbeats(self) -> None:
+        idle = 0
+        while idle < 3:  # A minute without open calls ends the thread.
+            time.sleep(HEARTBEAT_SECONDS)
+            by_store: dict[BudgetStore, list[str]] = {}
+            for call in list(self.open.values()):
+                for store in call.shell.books.stores if call.shell.books is not None else ():
+                    if store.blocking:
+                        by_store.setdefault(store, []).append(call.id)
+            idle = 0 if by_store else idle + 1
+            for store, ids in by_store.items():
+                _quietly(lambda store=store, ids=ids: store.renew(ids))
+
+
+@dataclass(slots=True)
+class Shell:
+    """What this process keeps beside a call: its budgets, their stores, and who made it."""
+
+    budgets: tuple[Budget, ...]
+    books: Books | None
+    owner: tuple[int, int] = (0, 0)
+    stream: Any = None  # weak reference to the answer's byte stream
+    handed_over: bool = False  # the request that pre-flight admitted has reached ``send``
+
+
+class _Place:
+    """A call's place in the queue: taken at the first wait, kept until it is decided."""
+
+    __slots__ = ("_call", "_deadline", "_queue", "_waiter")
+
+    def __init__(self, queue: Queue, call: Call) -> None:
+        self._queue = queue
+        self._call = call
+        self._waiter: Waiter | None = None
+        self._deadline = 0.0
+
+    def _join(self, seconds: float, wake: Callable[[], None]) -> Waiter:
+        if self._waiter is None:
+            self._deadline = time.monotonic() + seconds
+            self._waiter = Waiter(frozenset(c.key for c in self._call.covers), wake)
+            self._queue.join(self._waiter)
+        return self._waiter
+
+    def wait_in_thread(
+        self, event: threading.Event, seconds: float, drain: Callable[[], None]
+    ) -> bool:
+        waiter = self._join(seconds, event.set)
+        while True:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                return False
+            event.wait(min(left, POLL_SECONDS))
+            event.clear()
+            drain()
+            if self._queue.first(waiter):
+                return True
+
+    async def wait_in_loop(self, seconds: float, drain: Callable[[], None]) -> bool:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        event = asyncio.Event()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # The loop may be gone by now.
+                loop.call_soon_threadsafe(event.set)
+
+        waiter = self._join(seconds, wake)
+        waiter.wake = wake
+        while True:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                return False
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(event.wait(), min(left, POLL_SECONDS))
+            event.clear()
+            drain()
+            if self._queue.first(waiter):
+                return True
+
+    def leave(self) -> None:
+        if self._waiter is not None:
+            self._queue.leave(self._waiter)
+
+
+def _never(seconds: float) -> bool:
+    return False
+
+
+def _nothing() -> dict[str, Balance]:
+    return {}
+
+
+def _accepted() -> HoldAnswer:
+    return HoldAnswer(True, {})
+
+
+def _note(call: Call) -> str:
+    """What the sweep needs to write a ledger entry for us if this process dies."""
+    request = call.quote.request
+    return json.dumps(
+        {
+            "provider": call.quote.provider.name,
+            "wire": request.wire,
+            "model": request.model,
+            "streamed": request.streamed,
+            "started_at": call.started_at,
+            **call.who,
+        }
+    )
+
+
+def _quietly(work: Callable[[], Any]) -> None:
+    try:
+        work()
+    except Exception:
+        log.warning("background work of taximeter failed", exc_info=True)
+
+
+async def _off_loop(work: Callable[[], Any], undo: Callable[[], Any] | None = None) -> Any:
+    """Run ``work`` in a thread. If the waiting task is cancelled, ``undo`` follows the work."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or not _loop_is_asyncio(asyncio):
+        import anyio.to_thread
+
+        return await anyio.to_thread.run_sync(work)
+    future = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        if undo is not None:
+            future.add_done_callback(lambda done: done.exception() or _quietly(undo))
+        raise
+
+
+def _loop_is_asyncio(asyncio: Any) -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+RUNTIME: Final = Runtime()
