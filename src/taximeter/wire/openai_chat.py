@@ -17,7 +17,7 @@ from taximeter.usage import Usage
 from taximeter.wire.base import Visible, WireRequest
 from taximeter.wire.body import clean, count, items, mapping, string
 from taximeter.wire.framing import read_events, read_json
-from taximeter.wire.openai_meter import Finish, Shown, StreamMeter
+from taximeter.wire.openai_meter import LINE_FEED, Finish, Shown, StreamMeter
 from taximeter.wire.openai_request import read_chat_request, rewrite_chat
 from taximeter.wire.openai_usage import read_cost, read_usage, write_usage
 
@@ -32,7 +32,6 @@ FINISH: Final[Mapping[str, Finish]] = {
 }
 
 DONE: Final = b"data: [DONE]\n\n"
-LINE_FEED: Final = 0x0A
 NO_START: Final = b"\n"  # No event begins with it.
 
 # Up to the first key: an event that begins with another one is an error, or something new.

@@ -25,6 +25,7 @@ from taximeter.wire.framing import (
     split_events,
 )
 
+LINE_FEED: Final = 0x0A
 _BLANK: Final = b" \t\r\n"
 
 Finish = Literal["stop", "length", "tool", "filter", "error", "other"]

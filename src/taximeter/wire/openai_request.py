@@ -154,7 +154,7 @@ def rewrite_chat(
 ) -> tuple[str, dict[str, Any]]:
     """Path and body of a chat or legacy completions request with these changes."""
     body = dict(request.body)
-    path = _swap_model(request.path, body, model)
+    path = swap_model(request.path, body, model)
     if output_cap is not None:
         used = [name for name in caps if body.get(name) is not None]
         for name in used or [_preferred_cap(model or request.model, caps)]:
@@ -169,13 +169,14 @@ def rewrite_responses(
 ) -> tuple[str, dict[str, Any]]:
     """Path and body of a Responses request with these changes. It always states usage."""
     body = dict(request.body)
-    path = _swap_model(request.path, body, model)
+    path = swap_model(request.path, body, model)
     if output_cap is not None:
         body["max_output_tokens"] = output_cap
     return path, body
 
 
-def _swap_model(path: str, body: dict[str, Any], model: str | None) -> str:
+def swap_model(path: str, body: dict[str, Any], model: str | None) -> str:
+    """Put ``model`` into ``body``, and into an Azure deployment's path, which is returned."""
     if model is None:
         return path
     if _DEPLOYMENT.search(path):
