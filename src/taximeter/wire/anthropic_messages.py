@@ -16,11 +16,14 @@ from taximeter.usage import Usage
 from taximeter.wire import anthropic_ending, anthropic_request
 from taximeter.wire.anthropic_answer import AnthropicAnswer
 from taximeter.wire.base import PENDING_BYTES_MAX, Meter, WireRequest
+from taximeter.wire.body import items, string
 from taximeter.wire.framing import read_events, read_json
 from taximeter.wire.streams import StreamMeter, read_objects
 from taximeter.wire.visible import Piece
 
-# An event is parsed at once only when one of these is in it. In text, a quote is escaped, so that
+_DELTA: Final = b"event: content_block_delta\n"
+
+# Any other event is parsed at once if one of these is in it. In text, quotes are escaped, so that
 # they find little else than the events meant; finding more costs time, not truth.
 _MESSAGE: Final = b'"message'
 _BLOCK: Final = b'"content_block_st'
@@ -54,10 +57,12 @@ class AnthropicMessagesMeter(StreamMeter, AnthropicAnswer):
     def receive_data(self, data: bytes) -> bytes:
         """Take the next chunk; return what the caller should see now."""
         if self._quick and not self._held and data.endswith(b"\n\n"):
-            if _MESSAGE in data or _BLOCK in data or _ERROR in data:
+            # One delta and nothing else is the most frequent chunk, and the quickest to tell.
+            size = len(data)
+            if not data.startswith(_DELTA) or data.find(b"\n", len(_DELTA)) != size - 2:
                 self._read_block(data)
             self._blocks.append(data)
-            self._kept = kept = self._kept + len(data)
+            self._kept = kept = self._kept + size
             if kept > PENDING_BYTES_MAX:
                 self._shrink()
             return data
@@ -99,28 +104,23 @@ class AnthropicMessagesMeter(StreamMeter, AnthropicAnswer):
             return
         self.read(document)
         if document.get("type") == "message":
-            data = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
-            self._blocks.append(b"data: %b\n\n" % data.encode("utf-8", "replace"))
+            self._visible.add(filter(any, _pieces(document)))
 
 
 def _decode(block: bytes) -> Iterator[Piece]:
     """The output that a block of events carries."""
     for event in read_objects(block, b"content_block_delta", _BLOCK, b'"message"'):
-        match event.get("type"):
-            case "content_block_delta":
-                piece = _delta(event.get("delta"))
-            case "content_block_start":
-                piece = _content(event.get("content_block"))
-            case "message":
-                content = event.get("content")
-                for part in content if isinstance(content, list) else ():
-                    if any(piece := _content(part)):
-                        yield piece
-                continue
-            case _:
-                continue
-        if any(piece):
-            yield piece
+        yield from filter(any, _pieces(event))
+
+
+def _pieces(event: Mapping[str, Any]) -> Iterator[Piece]:
+    match event.get("type"):
+        case "content_block_delta":
+            yield _delta(event.get("delta"))
+        case "content_block_start":
+            yield _content(event.get("content_block"))
+        case "message":
+            yield from map(_content, items(event.get("content")))
 
 
 def _delta(delta: object) -> Piece:
@@ -128,13 +128,13 @@ def _delta(delta: object) -> Piece:
         return "", "", ""
     match delta.get("type"):
         case "text_delta":
-            return _text(delta, "text"), "", ""
+            return string(delta.get("text")), "", ""
         case "thinking_delta":
-            return "", _text(delta, "thinking"), ""
+            return "", string(delta.get("thinking")), ""
         case "input_json_delta":
-            return "", "", _text(delta, "partial_json")
+            return "", "", string(delta.get("partial_json"))
         case "compaction_delta":  # A summary that the model writes for itself, and shows.
-            return _text(delta, "content"), "", ""
+            return string(delta.get("content")), "", ""
     return "", "", ""
 
 
@@ -144,19 +144,14 @@ def _content(block: object) -> Piece:
         return "", "", ""
     match block.get("type"):
         case "text":
-            return _text(block, "text"), "", ""
+            return string(block.get("text")), "", ""
         case "thinking":
-            return "", _text(block, "thinking"), ""
+            return "", string(block.get("thinking")), ""
         case "tool_use" | "server_tool_use" | "mcp_tool_use":
             arguments = block.get("input")
             shown = json.dumps(arguments, ensure_ascii=False) if arguments else ""
-            return "", "", _text(block, "name") + shown
+            return "", "", string(block.get("name")) + shown
     return "", "", ""
-
-
-def _text(fields: dict[str, Any], name: str) -> str:
-    value = fields.get(name)
-    return value if isinstance(value, str) else ""
 
 
 class AnthropicMessages:

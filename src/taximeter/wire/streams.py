@@ -47,6 +47,7 @@ class StreamMeter:
         self._head = b""  # The start of a byte order mark, not yet passed on.
         self._body: BodyBuffer | None = None
         self._array: ArraySplitter | None = None
+        self._elements = 0  # Whole elements of the array so far.
         self._splitter = EventSplitter()
         self._held = self._splitter.held  # The same object: its truth is read once a chunk.
         self._quick = False  # It is an event stream, and nothing has been wrong with it.
@@ -120,6 +121,7 @@ class StreamMeter:
                 self._take_block(block)
             return block
         block, elements = self._array.feed(data)
+        self._elements += len(elements)
         for element in elements:
             # As an event of the other framing. JSON has no line ends but between its tokens.
             self._take_block(b"data: %b\n\n" % element.translate(_LINE_ENDS))

@@ -8,7 +8,7 @@ kept raw, here, and taken apart when the fare is looked at. One thread feeds whi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from taximeter.wire.base import BUFFER_BYTES_MAX, PENDING_BYTES_MAX, Visible
@@ -30,6 +30,13 @@ class VisibleText:
         self._decode = decode
         self._decoded: deque[Visible] = deque()
         self._turn = [True]  # Whoever pops it decodes; popping is atomic, so no lock is needed.
+
+    def add(self, pieces: Iterable[Piece]) -> None:
+        """Take in output that is decoded already."""
+        self._decoded.extend(
+            Visible(text=clean(text), reasoning=clean(reasoning), tool=clean(tool), deltas=1)
+            for text, reasoning, tool in pieces
+        )
 
     def take(self) -> Visible:
         """What came since the last look, decoded."""
