@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 
 class HoldState(Enum):
@@ -19,6 +20,8 @@ class HoldState(Enum):
     SETTLED = "settled"
     VOIDED = "voided"
     EXPIRED = "expired"
+
+    __hash__ = object.__hash__  # Members are single: Enum's own, in Python, is felt on every call.
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,7 @@ class Charge:
     expiry: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
+class Balance(NamedTuple):  # Eight are made for a call under four limits: a tuple is the cheapest.
     """What a counter says: ``settled`` is booked for good, ``held`` is set aside by open holds."""
 
     settled: int = 0

@@ -7,7 +7,7 @@ that asynchronous shells know to leave the event loop first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from taximeter.budgets.books import Balance, Charge, ExpiredHold, HoldAnswer
@@ -32,20 +32,27 @@ class BudgetStore(Protocol):
     ) -> HoldAnswer:
         """Set every charge aside, or none of them.
 
-        The same id with the same charges again gives the first answer's outcome with today's
-        balances; with others ``HoldConflictError``. ``ttl``: seconds without :meth:`renew` until
-        the hold expires. ``note``: handed back by :meth:`sweep`.
+        The same id with the same amounts again is accepted again, without a second hold, while it is
+        open; with other amounts ``HoldConflictError``. Once it has ended: ``HoldClosedError`` (an
+        acceptance always means that the money is set aside). A refusal leaves no trace: the
+        same id may ask again. ``ttl``: seconds without :meth:`renew` until the hold expires.
+        ``note``: handed back by :meth:`sweep`.
         """
         ...
 
     def extend(self, hold_id: str, charges: Sequence[Charge], *, step: int = 1) -> HoldAnswer:
-        """Add to an open hold, in all counters or none. ``step`` (1, 2, ...) makes a retry safe:
-        the same step again changes nothing. ``HoldNotFoundError``, ``HoldClosedError``."""
+        """Add to an open hold, in all counters or none. ``HoldNotFoundError``, ``HoldClosedError``.
+
+        ``step`` (1, 2, ...) makes a retry safe: a step not above the last accepted one changes
+        nothing; the last one with other amounts is a ``HoldConflictError``. A charge's ``expiry``
+        replaces the counter's; without one it never stays below what is then held.
+        """
         ...
 
     def settle(self, hold_id: str, amounts: Mapping[str, int]) -> None:
         """Book ``amounts`` (by counter key) and free the hold. Never refuses money.
 
+        A counter of the hold that ``amounts`` does not name is booked at 0.
         Late (the hold had expired): the books are corrected to ``amounts``. Unknown id: booked
         all the same, once. The same id again with the same amounts: nothing; with others:
         ``HoldClosedError``.
@@ -53,11 +60,18 @@ class BudgetStore(Protocol):
         ...
 
     def void(self, hold_id: str) -> None:
-        """Free the hold; nothing was billed. Unknown or already voided: nothing happens."""
+        """Free the hold; nothing was billed. Unknown or already voided: nothing happens.
+
+        Late (the hold had expired): the books are corrected to nothing. ``HoldClosedError`` when it
+        was settled at more than nothing.
+        """
         ...
 
     def shrink(self, hold_id: str, amounts: Mapping[str, int]) -> None:
-        """Lower what an open hold holds to ``amounts`` by key (early release). Never raises it."""
+        """Lower what an open hold holds to ``amounts`` by key (early release). Never raises it.
+
+        A hold that has ended, or is unknown, has nothing to release: nothing happens.
+        """
         ...
 
     def renew(self, hold_ids: Iterable[str], *, ttl: float = 60.0) -> None:
@@ -112,3 +126,33 @@ class Ledger(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class CombinedStore(BudgetStore, Ledger, Protocol):
+    """Both in one place, so that books and ledger change in one step and cannot come apart."""
+
+    def settle(
+        self, hold_id: str, amounts: Mapping[str, int], *, entry: Entry | None = None
+    ) -> None:
+        """As :meth:`BudgetStore.settle`, and append ``entry`` in the same step.
+
+        When the hold had expired and the ledger has an entry of this id already (the sweep's), the
+        difference in cost is appended as an adjustment of it, ``<id>+late``.
+        """
+        ...
+
+    def sweep(
+        self, *, entry: Callable[[ExpiredHold], Entry | None] | None = None
+    ) -> list[ExpiredHold]:
+        """As :meth:`BudgetStore.sweep`; ``entry`` makes the ledger's row of each expired hold.
+
+        Give the row the id that the call's own entry would have had, so that a late settle finds
+        it. Called inside the step and perhaps again: it must be pure.
+        """
+        ...
+
+    def adjust(
+        self, adjustment_id: str, amounts: Mapping[str, int], *, entry: Entry | None = None
+    ) -> None:
+        """As :meth:`BudgetStore.adjust`, and append ``entry`` in the same step."""
+        ...
