@@ -11,8 +11,9 @@ from typing import Any, Final, TypeVar
 
 from taximeter import checks, context, money
 from taximeter.budgeting import Budget
-from taximeter.budgets.limits import Limit, parse_spec, total
+from taximeter.budgets.limits import Limit, parse_spec
 from taximeter.budgets.policy import Terms
+from taximeter.budgets.windows import TOTAL, Window, parse_window
 from taximeter.context import Scope
 from taximeter.errors import ConfigurationError
 from taximeter.money import USD
@@ -89,8 +90,9 @@ def budget(
     for setting, what in _LATER.items():
         if locals()[setting] is not None:
             checks.later(setting, locals()[setting], what)
-    limits = _limits(spec, max_usd, window, max_calls, max_tokens)
-    windowed = any(limit.window.name != "total" for limit in limits)
+    period = parse_window(window) if window is not None else TOTAL
+    limits = _limits(spec, max_usd, period, max_calls, max_tokens)
+    windowed = any(limit.window != TOTAL for limit in limits) or period != TOTAL
     terms = Terms(
         name=checks.name(name) or ("default" if windowed else "budget"),
         mode=checks.one_of("mode", mode, checks.MODES),  # type: ignore[arg-type]
@@ -109,7 +111,13 @@ def budget(
     opened, shared = _store(store, shared=windowed or name is not None)
     settings = {k: v for k, v in locals().items() if k in _BUDGET_SETTINGS}
     return Budget(
-        terms, limits, opened, shared=shared, make=lambda: budget(spec, **settings), tags=tags
+        terms,
+        limits,
+        opened,
+        window=period,
+        shared=shared,
+        tags=tags,
+        make=lambda: budget(spec, **settings),
     )
 
 
@@ -128,21 +136,25 @@ def with_budget(spec: str | None = None, /, **settings: Any) -> Budget:
 def _limits(
     spec: str | None,
     max_usd: USD | None,
-    window: str | None,
+    window: Window,
     max_calls: int | None,
     max_tokens: int | None,
 ) -> tuple[Limit, ...]:
-    if spec is not None and (max_usd is not None or window is not None):
+    if spec is not None and (max_usd is not None or window != TOTAL):
         raise ConfigurationError(f"give either {spec!r} or max_usd= and window=, not both")
     limits = list(parse_spec(spec)) if spec is not None else []
     if max_usd is not None:
-        limits.append(total("usd", money.amount(max_usd, name="max_usd"), window))
+        amount = money.amount(max_usd, name="max_usd")
+        limits.append(Limit(unit="usd", amount=amount, window=window))
     if max_calls is not None:
-        limits.append(total("calls", checks.count("max_calls", max_calls), window))
+        count = checks.count("max_calls", max_calls)
+        limits.append(Limit(unit="calls", amount=count, window=window))
     if max_tokens is not None:
-        limits.append(total("tokens", checks.count("max_tokens", max_tokens), window))
-    if not any(limit.unit == "usd" for limit in limits):  # Spend is always counted.
-        limits.append(total("usd", None, window))
+        count = checks.count("max_tokens", max_tokens)
+        limits.append(Limit(unit="tokens", amount=count, window=window))
+    for limit in limits:
+        if limit.unit == "tool_calls":
+            checks.later("spec", spec, "limits on tool calls")
     return tuple(limits)
 
 

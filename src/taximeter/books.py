@@ -70,7 +70,8 @@ class Books:
 
     def settle(self, hold_id: str, amounts: Mapping[str, int]) -> None:
         if len(self._stores) == 1:
-            return self._stores[0].settle(hold_id, amounts)
+            self._stores[0].settle(hold_id, amounts)
+            return
         for store in self._stores:
             store.settle(
                 hold_id, {key: n for key, n in amounts.items() if self._by_key[key] is store}

@@ -15,12 +15,13 @@ from contextvars import Token
 from dataclasses import dataclass
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from taximeter import context
 from taximeter.budgets.books import Balance
 from taximeter.budgets.limits import Limit
 from taximeter.budgets.policy import Admit, Cover, Refuse, Terms
+from taximeter.budgets.windows import Window
 from taximeter.context import Scope
 from taximeter.errors import BudgetExceededError
 from taximeter.money import usd
@@ -62,12 +63,17 @@ class Budget:
         limits: tuple[Limit, ...],
         store: BudgetStore,
         *,
+        window: Window,
         shared: bool,
         make: Callable[[], Budget] | None = None,
         tags: Mapping[str, Any] | None = None,
     ) -> None:
         self.terms = terms
         self.limits = limits
+        # Spend is always counted, with or without a limit; this is what ``spent`` speaks of.
+        capped = next((limit for limit in limits if limit.unit == "usd"), None)
+        self._window = capped.window if capped is not None else window
+        self._cap = capped.amount if capped is not None else None
         self.store = store
         self.shared = shared
         self.clamped = False
@@ -182,7 +188,7 @@ class Budget:
 
     # --- entering and leaving --------------------------------------------------------------------
 
-    def __enter__(self) -> Budget:
+    def __enter__(self) -> Self:
         from taximeter.ports import activate
 
         activate()
@@ -237,7 +243,7 @@ class Budget:
         """The scope that was in force where this budget was entered."""
         return self._mine().previous
 
-    async def __aenter__(self) -> Budget:
+    async def __aenter__(self) -> Self:
         return self.__enter__()
 
     async def __aexit__(
@@ -299,16 +305,19 @@ class Budget:
 
     def covers(self, now: float) -> tuple[Cover, ...]:
         """This budget's limits in the windows that ``now`` falls in."""
-        return tuple(self._cover(limit, now) for limit in self.limits)
+        covers = [self._cover("usd", self._cap, self._window, now)]
+        for limit in self.limits:
+            if limit.unit != "usd" or limit.window != self._window:
+                covers.append(self._cover(limit.unit, limit.amount, limit.window, now))
+        return tuple(covers)
 
-    def _cover(self, limit: Limit, now: float) -> Cover:
-        window = limit.window
+    def _cover(self, unit: str, amount: int | None, window: Window, now: float) -> Cover:
         return Cover(
             terms=self.terms,
-            key=f"{self._key}:{limit.unit}:{window.key(now)}",
-            unit=limit.unit,  # type: ignore[arg-type]
-            limit=limit.amount,
-            window=window.name,
+            key=f"{self._key}:{unit}:{window.key(now)}",
+            unit=unit,  # type: ignore[arg-type]
+            limit=amount,
+            window=window.unit,
             window_start=window.start(now),
             window_end=window.end(now),
         )
@@ -391,9 +400,8 @@ class Budget:
 
     @property
     def _main(self) -> Cover:
-        """The counter that ``spent`` and ``remaining`` speak of: the first limit in USD."""
-        usd_limit = next(limit for limit in self.limits if limit.unit == "usd")
-        return self._cover(usd_limit, time.time())
+        """The counter that ``spent`` and ``remaining`` speak of."""
+        return self._cover("usd", self._cap, self._window, time.time())
 
     def _balance(self) -> Balance:
         RUNTIME.drain()

@@ -13,6 +13,7 @@ MODES: Final = ("strict", "clamp", "incremental", "warn", "observe")
 
 
 def one_of(setting: str, value: object, allowed: Sequence[str]) -> str:
+    """One of a few words; a near miss is named."""
     if isinstance(value, str) and value in allowed:
         return value
     near = get_close_matches(str(value), allowed, 1)
@@ -21,20 +22,24 @@ def one_of(setting: str, value: object, allowed: Sequence[str]) -> str:
 
 
 def optional_one_of(setting: str, value: object, allowed: Sequence[str]) -> str | None:
+    """The same, or None."""
     return None if value is None else one_of(setting, value, allowed)
 
 
 def count(setting: str, value: object, *, least: int = 0) -> int:
+    """A whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigurationError(f"{setting}={value!r} is not a whole number of at least {least}")
     return value
 
 
 def optional_count(setting: str, value: object, *, least: int = 0) -> int | None:
+    """The same, or None."""
     return None if value is None else count(setting, value, least=least)
 
 
 def seconds(setting: str, value: object) -> float:
+    """A finite number of seconds, 0 or more."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigurationError(f"{setting}={value!r} is not a number of seconds")
     if math.isnan(value) or value < 0 or math.isinf(value):
@@ -52,6 +57,7 @@ def shares(setting: str, value: object) -> tuple[float, ...]:
 
 
 def optional_callable(setting: str, value: Any) -> Callable[..., Any] | None:
+    """Something that can be called, or None."""
     if value is not None and not callable(value):
         raise ConfigurationError(f"{setting}={value!r} cannot be called; give a function or None")
     result: Callable[..., Any] | None = value
@@ -59,6 +65,7 @@ def optional_callable(setting: str, value: Any) -> Callable[..., Any] | None:
 
 
 def name(value: object) -> str | None:
+    """A budget's name, or None."""
     if value is None:
         return None
     if not isinstance(value, str) or not value.strip() or len(value) > 200 or "\0" in value:

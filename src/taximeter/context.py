@@ -57,6 +57,7 @@ SCOPE: Final[ContextVar[Scope | None]] = ContextVar("taximeter_scope", default=N
 
 
 def enter(scope: Scope) -> Token[Scope | None]:
+    """Put ``scope`` in force here, and in threads started from here."""
     carry_into_threads()
     return SCOPE.set(scope)
 

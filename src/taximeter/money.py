@@ -18,6 +18,8 @@ ATTO: Final = 10**18
 ATTO_PER_NANO: Final = ATTO // NANO
 AMOUNT_MAX: Final = 2**63 - 1
 
+ZERO: Final = Decimal(0)
+
 Amount = int
 Rate = int
 USD = str | Decimal | int | float
@@ -28,7 +30,9 @@ def decimal(value: USD, *, name: str = "amount") -> Decimal:
     try:
         if isinstance(value, bool) or not isinstance(value, (str, Decimal, int, float)):
             raise TypeError
-        number = Decimal(repr(value) if isinstance(value, float) else str(value).strip().lstrip("$"))
+        number = Decimal(
+            repr(value) if isinstance(value, float) else str(value).strip().lstrip("$")
+        )
     except (InvalidOperation, TypeError, ValueError):
         raise ConfigurationError(
             f"{name}={value!r} is not an amount of USD; use a str, Decimal, int or float"
@@ -54,7 +58,7 @@ def amount(value: USD, *, name: str = "amount") -> Amount:
 
 def usd(nano: Amount) -> Decimal:
     """Nano-USD as USD, exactly."""
-    return Decimal(nano).scaleb(-9)
+    return Decimal(nano).scaleb(-9) if nano else ZERO
 
 
 def rate(value: USD, *, name: str = "rate") -> Rate:

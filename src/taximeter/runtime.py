@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from taximeter import context, providers, quoting
@@ -348,11 +349,10 @@ class Runtime:
         return list(ledgers.values())
 
     def _balances(self, call: Call) -> dict[str, Balance]:
-        books = call.shell.books
-        if books is None:
-            return {}
-        with suppress(StoreError):
-            return books.read([cover.key for cover in call.covers])
+        books: Books | None = call.shell.books
+        if books is not None:
+            with suppress(StoreError):
+                return books.read([cover.key for cover in call.covers])
         return {}
 
     def _fares(self, key: str) -> int:
@@ -378,7 +378,7 @@ class Runtime:
                         by_store.setdefault(store, []).append(call.id)
             idle = 0 if by_store else idle + 1
             for store, ids in by_store.items():
-                _quietly(lambda store=store, ids=ids: store.renew(ids))
+                _quietly(partial(store.renew, ids))
 
 
 @dataclass(slots=True)
@@ -480,6 +480,7 @@ def _note(call: Call) -> str:
 
 
 def _quietly(work: Callable[[], Any]) -> None:
+    """For threads of our own: nobody is there to catch, and the program must go on."""
     try:
         work()
     except Exception:
@@ -498,7 +499,7 @@ async def _off_loop(work: Callable[[], Any], undo: Callable[[], Any] | None = No
         return await asyncio.shield(future)
     except asyncio.CancelledError:
         if undo is not None:
-            future.add_done_callback(lambda done: done.exception() or _quietly(undo))
+            future.add_done_callback(lambda done: _quietly(undo) if not done.exception() else None)
         raise
 
 

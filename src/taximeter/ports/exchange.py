@@ -117,4 +117,5 @@ def without_done(out: bytes) -> bytes:
 
 
 def stop_error(call: Call, stop: Stop) -> BudgetExceededError:
+    """The error of a stream that was stopped; call after it was settled."""
     return RUNTIME.stop_error(call, stop)

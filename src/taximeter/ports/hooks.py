@@ -65,7 +65,7 @@ class _Finder(MetaPathFinder):
         finally:
             _finding.names = _finding.names - {fullname}
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, hook)  # type: ignore[assignment]
+            spec.loader = _Loader(spec.loader, hook)
         return spec
 
 

@@ -20,6 +20,7 @@ from taximeter.ports.poison import dual, poisoned
 from taximeter.ports.streams import AsyncMetered, SyncMetered
 from taximeter.runtime import RUNTIME
 from taximeter.settlement import Ending
+from taximeter.wire import registry
 
 KEY: Final = "taximeter"
 """Request extension: a Call that pre-flight has admitted already, or True while we are sending."""
@@ -90,7 +91,7 @@ def _async_send(original: Callable[..., Any], scope_now: Callable[[], Scope | No
         call = _prepared(request)
         if call is None:
             try:
-                if registry_knows(request) and not hasattr(request, "_content"):
+                if _known(request) and not hasattr(request, "_content"):
                     await request.aread()
                 call = _begin(request, _content(request), scope, on_loop=True)
                 if call is not None:
@@ -125,8 +126,9 @@ def _async_send(original: Callable[..., Any], scope_now: Callable[[], Scope | No
 _RUNTIME_SCOPE: Final = RUNTIME.scope
 
 
-def registry_knows(request: Any) -> bool:
-    return exchange.registry.find(_path(request)) is not None
+def _known(request: Any) -> bool:
+    """One of our wires may be spoken at this path."""
+    return registry.find(_path(request)) is not None
 
 
 def _path(request: Any) -> str:
@@ -136,7 +138,7 @@ def _path(request: Any) -> str:
 
 def _content(request: Any) -> bytes | None:
     """The body of a request that one of our wires may have; None without reading anything else."""
-    if not registry_knows(request):
+    if not _known(request):
         return None
     content = getattr(request, "_content", None)
     if content is None:

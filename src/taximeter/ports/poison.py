@@ -36,7 +36,7 @@ def dual(error: BudgetExceededError) -> BudgetExceededError:
 
 
 @cache
-def _dual_class(kind: type[BudgetExceededError], bases: tuple[type, ...]) -> Any:
+def _dual_class(kind: Any, bases: tuple[type, ...]) -> Any:
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
     return type(kind.__name__, (kind, *bases), names)
 
@@ -50,9 +50,9 @@ def poisoned(response_class: Any, error: BudgetExceededError) -> Any:
 
 @cache
 def _poisoned_class(response_class: Any) -> Any:
-    def __getattribute__(self: Any, name: str) -> Any:
+    def get(self: Any, name: str) -> Any:
         if name.startswith("__") and name.endswith("__"):
             return object.__getattribute__(self, name)
         raise object.__getattribute__(self, "__error__")
 
-    return type("Response", (response_class,), {"__getattribute__": __getattribute__})
+    return type("Response", (response_class,), {"__getattribute__": get})

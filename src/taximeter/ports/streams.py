@@ -65,6 +65,8 @@ class Metered:
 
 
 class SyncMetered(Metered):
+    """For ``SyncByteStream``: iterate once, then ``close``."""
+
     def __iter__(self) -> Iterator[bytes]:
         call, receive, decode = self._call, self._call.receive_data, self._decode
         self._reader = context.owner()
@@ -127,7 +129,7 @@ class SyncMetered(Metered):
             for data in self._inner:
                 self._call.receive_data(data if self._decode is None else self._decode(data))
             self._call.receive_eof()
-        except Exception:
+        except Exception:  # noqa: BLE001 (nobody is left to tell)
             RUNTIME.settle(self._call, Ending.LEFT)
         else:
             self._end()
@@ -147,6 +149,8 @@ class SyncMetered(Metered):
 
 
 class AsyncMetered(Metered):
+    """For ``AsyncByteStream``: iterate once, then ``aclose``."""
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         call, receive, decode = self._call, self._call.receive_data, self._decode
         self._reader = context.owner()
@@ -212,7 +216,7 @@ class AsyncMetered(Metered):
             async for data in self._inner:
                 self._call.receive_data(data if self._decode is None else self._decode(data))
             self._call.receive_eof()
-        except Exception:
+        except Exception:  # noqa: BLE001 (nobody is left to tell)
             await RUNTIME.settle_async(self._call, Ending.LEFT)
         else:
             await self._end()
