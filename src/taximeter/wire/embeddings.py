@@ -20,7 +20,7 @@ from taximeter.usage import Part, Usage
 from taximeter.wire.base import Visible, WireRequest
 from taximeter.wire.body import count, items, mapping, string
 from taximeter.wire.framing import read_json
-from taximeter.wire.openai_meter import NOTHING_VISIBLE, Finish
+from taximeter.wire.openai_meter import Finish
 from taximeter.wire.openai_prompt import PromptReader
 from taximeter.wire.openai_request import model_in, swap_model
 from taximeter.wire.openai_usage import read_cost, read_usage
@@ -73,7 +73,7 @@ class EmbeddingsMeter:
 
     def take_visible(self) -> Visible:
         """Nothing: vectors are not output that is billed."""
-        return NOTHING_VISIBLE
+        return Visible()
 
     def ending(self, usage: Usage | None = None) -> bytes:
         """Nothing: there is no stream to end."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from taximeter.errors import WireError
 from taximeter.usage import Usage
-from taximeter.wire.base import Visible, WireRequest
+from taximeter.wire.base import WireRequest
 from taximeter.wire.body import clean, count, items, mapping, string
 from taximeter.wire.framing import read_events, read_json
 from taximeter.wire.openai_meter import LINE_FEED, Finish, Shown, StreamMeter
@@ -51,6 +51,7 @@ class ChatMeter(StreamMeter):
     def __init__(self, request: WireRequest | None = None, **options: Any) -> None:
         super().__init__(request, **options)
         self._head: dict[str, Any] = {}  # what every chunk repeats: id, created, model, ...
+        self._usage_shown = False  # the caller has been given a chunk that is there for usage
         self._start = NO_START  # how a chunk's bytes begin; errors and [DONE] begin otherwise
         self._choices: dict[int, bool] = {}  # index -> has finished; kept up while decoding
 
@@ -69,7 +70,7 @@ class ChatMeter(StreamMeter):
                 self._pending.append(data)
                 self._pending_bytes += len(data)
                 if self._pending_bytes > self._pending_bytes_max:
-                    self._decode_pending()
+                    self._shrink()
                 return bare if self._strip else data
         return self._receive(data)
 
@@ -99,7 +100,9 @@ class ChatMeter(StreamMeter):
                 self._null = found[0] if len(found) == 1 else b""
             return False
         self._read_usage(event["usage"])
-        return event.get("choices") == [] and isinstance(event["usage"], dict) and not self.error
+        extra = choices == [] and isinstance(event["usage"], dict) and not self.error
+        self._usage_shown = self._usage_shown or (extra and not self._strip)
+        return extra
 
     def _caused_null(self, choices: list[Any]) -> bool:
         """Whether ``usage: null`` came because usage was asked for."""
@@ -168,24 +171,20 @@ class ChatMeter(StreamMeter):
         if self.finish is not None and self.finish != "error":
             self.terminal = True
 
-    def _read_body(self, body: Any) -> Visible:
+    def _read_body(self, body: Any, shown: Shown) -> None:
         if not isinstance(body, dict):
             raise WireError("the body is not a JSON object")
         self._read_head(body)
         self._read_usage(body.get("usage"))
-        shown = Shown()
         for choice in items(body.get("choices")):
-            if self._decode_choice(mapping(choice), shown):
-                shown.deltas = 1
+            self._decode_choice(mapping(choice), shown)
         self._read_finish(body)
         self._read_error("", body)
         self.terminal = True
-        return shown.visible()
 
     # --- text ------------------------------------------------------------------------------------
 
     def _decode_event(self, name: str, event: dict[str, Any], shown: Shown) -> None:
-        found = False
         for choice in items(event.get("choices")):
             choice = mapping(choice)
             index = count(choice.get("index")) or 0
@@ -194,12 +193,10 @@ class ChatMeter(StreamMeter):
                 self.finish = FINISH.get(reason, "other")
             finished = bool(reason)
             self._choices[index] = finished or self._choices.get(index, False)
-            found = self._decode_choice(choice, shown) or found
-        shown.deltas += found
+            self._decode_choice(choice, shown)
 
-    def _decode_choice(self, choice: Mapping[str, Any], shown: Shown) -> bool:
+    def _decode_choice(self, choice: Mapping[str, Any], shown: Shown) -> None:
         message = mapping(choice.get("delta")) or mapping(choice.get("message"))
-        before = shown.pieces
         content = message.get("content")
         if isinstance(content, str):
             shown.add_text(content)
@@ -219,7 +216,6 @@ class ChatMeter(StreamMeter):
             if isinstance(arguments, dict):  # Mistral's and Ollama's may come parsed.
                 arguments = json.dumps(arguments)
             shown.add_tool(arguments if arguments is not None else function.get("input"))
-        return shown.pieces > before
 
     # --- ending ----------------------------------------------------------------------------------
 
@@ -227,7 +223,7 @@ class ChatMeter(StreamMeter):
         """``finish_reason: "length"`` for every open choice, usage if it was asked for, [DONE]."""
         if self.terminal or self._body is not None:
             return b""
-        self._decode_pending()
+        self._shrink()
         choices = self._choices or {0: False}
         asked = self._request is not None and bool(self._request.include_usage)
         chunks: list[dict[str, Any]] = []
@@ -235,7 +231,7 @@ class ChatMeter(StreamMeter):
             if not finished:
                 chunk = {"choices": [self._last_choice(index)]}
                 chunks.append({**chunk, "usage": None} if asked else chunk)
-        if asked and usage is not None:
+        if asked and usage is not None and not self._usage_shown:
             chunks.append({"choices": [], "usage": write_usage(usage)})
         return b"".join(_event(self._chunk_head() | chunk) for chunk in chunks) + DONE
 

@@ -22,10 +22,8 @@ class CompletionsMeter(ChatMeter):
         # vLLM writes the null unasked on this wire; ``stop_reason`` is a field of its own.
         return not any("stop_reason" in mapping(choice) for choice in choices)
 
-    def _decode_choice(self, choice: Mapping[str, Any], shown: Shown) -> bool:
-        before = shown.pieces
+    def _decode_choice(self, choice: Mapping[str, Any], shown: Shown) -> None:
         shown.add_text(choice.get("text"))
-        return shown.pieces > before
 
     def _last_choice(self, index: int) -> dict[str, Any]:
         return {"text": "", "index": index, "logprobs": None, "finish_reason": "length"}

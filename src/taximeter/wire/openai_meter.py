@@ -1,21 +1,19 @@
 """What the meters of OpenAI's streams share: framing, the hot path, stripping, lazy text.
 
 Per chunk only bytes are searched. An event is parsed when it carries usage, an end or an error;
-every event is kept raw, and its text is decoded when someone looks (:meth:`take_visible`). That
-may be another thread: both sides only append to and pop from deques, which is atomic.
+every event is kept raw, and its text is decoded when someone looks (:meth:`take_visible`), be it
+in another thread.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, Final, Literal
 
 from taximeter.errors import WireError
 from taximeter.usage import Part, Usage
 from taximeter.wire.base import BUFFER_BYTES_MAX, PENDING_BYTES_MAX, Visible, WireRequest
-from taximeter.wire.body import clean
 from taximeter.wire.framing import (
     BOM,
     BodyBuffer,
@@ -24,6 +22,7 @@ from taximeter.wire.framing import (
     read_json,
     split_events,
 )
+from taximeter.wire.visible import Piece, VisibleText
 
 LINE_FEED: Final = 0x0A
 _BLANK: Final = b" \t\r\n"
@@ -34,14 +33,13 @@ Finish = Literal["stop", "length", "tool", "filter", "error", "other"]
 class Shown:
     """Collects visible output while events are decoded."""
 
-    __slots__ = ("deltas", "pieces", "reasoning", "text", "tool")
+    __slots__ = ("pieces", "reasoning", "text", "tool")
 
     def __init__(self) -> None:
         self.text: list[str] = []
         self.reasoning: list[str] = []
         self.tool: list[str] = []
         self.pieces = 0
-        self.deltas = 0
 
     def add_text(self, piece: Any) -> None:
         """Keep ``piece`` if it is a string with something in it."""
@@ -61,14 +59,9 @@ class Shown:
             self.tool.append(piece)
             self.pieces += 1
 
-    def visible(self) -> Visible:
-        """What was collected, fit for UTF-8."""
-        return Visible(
-            text=clean("".join(self.text)),
-            reasoning=clean("".join(self.reasoning)),
-            tool=clean("".join(self.tool)),
-            deltas=self.deltas,
-        )
+    def piece(self) -> Piece:
+        """Text, reasoning and tool calls that were collected."""
+        return "".join(self.text), "".join(self.reasoning), "".join(self.tool)
 
 
 class StreamMeter:
@@ -110,10 +103,10 @@ class StreamMeter:
         self._lead = b""  # blanks before the first byte that decides the framing
         self._trim = 0  # bytes of ``_lead`` that the caller has already been given
         self._started = False  # the first event that says who answers has been read
-        self._pending: deque[bytes] = deque()
+        self._visible = VisibleText(self._decode_block)
+        self._pending = self._visible.blocks
         self._pending_bytes = 0
         self._pending_bytes_max = pending_bytes_max
-        self._decoded: deque[Visible] = deque()
 
     # --- feeding ---------------------------------------------------------------------------------
 
@@ -232,8 +225,8 @@ class StreamMeter:
     def _at_eof(self) -> None:
         """The stream has ended without a defect."""
 
-    def _read_body(self, body: Any) -> Visible:
-        """Read a whole JSON answer; return its visible output."""
+    def _read_body(self, body: Any, shown: Shown) -> None:
+        """Read a whole JSON answer; collect its visible output."""
         raise NotImplementedError
 
     def _feed_body(self, body: BodyBuffer, data: bytes) -> None:
@@ -243,10 +236,13 @@ class StreamMeter:
             self.exc = exc
 
     def _read_whole_body(self, body: BodyBuffer) -> None:
+        shown = Shown()
         try:
-            self._decoded.append(self._read_body(body.read()))
+            self._read_body(body.read(), shown)
         except WireError as exc:
             self.exc = exc
+        if shown.pieces:
+            self._visible.add([shown.piece()])
 
     # --- text ------------------------------------------------------------------------------------
 
@@ -254,38 +250,29 @@ class StreamMeter:
         self._pending.append(raw)
         self._pending_bytes += len(raw)
         if self._pending_bytes > self._pending_bytes_max:
-            self._decode_pending()
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Keep decoded text in place of raw events: what is held stays bounded."""
+        self._pending_bytes = 0
+        self._visible.shrink()
 
     def take_visible(self) -> Visible:
         """Decode and return the output that came since the last look. Any thread, any time."""
-        self._decode_pending()
-        taken: list[Visible] = []
-        while True:
-            try:
-                taken.append(self._decoded.popleft())
-            except IndexError:
-                break
-        if not taken:
-            return NOTHING_VISIBLE
-        return taken[0] if len(taken) == 1 else _joined(taken)
-
-    def _decode_pending(self) -> None:
         self._pending_bytes = 0
-        shown = Shown()
-        for _ in range(len(self._pending)):
+        return self._visible.take()
+
+    def _decode_block(self, block: bytes) -> Iterator[Piece]:
+        for name, data in read_events(block):
             try:
-                block = self._pending.popleft()
-            except IndexError:  # Another thread took it.
-                break
-            for name, data in read_events(block):
-                try:
-                    event = read_json(data)
-                except WireError:
-                    continue  # "[DONE]", or damaged: the caller's client will say so.
-                if isinstance(event, dict):
-                    self._decode_event(name, event, shown)
-        if shown.deltas:
-            self._decoded.append(shown.visible())
+                event = read_json(data)
+            except WireError:
+                continue  # "[DONE]", or damaged: the caller's client will say so.
+            if isinstance(event, dict):
+                shown = Shown()
+                self._decode_event(name, event, shown)
+                if shown.pieces:
+                    yield shown.piece()
 
     def _decode_event(self, name: str, event: dict[str, Any], shown: Shown) -> None:
         """Collect the visible output of one event, and what an ending needs to know."""
@@ -294,16 +281,3 @@ class StreamMeter:
     def ending(self, usage: Usage | None = None) -> bytes:
         """A well-formed ending, as if the output limit had been reached here."""
         raise NotImplementedError
-
-
-NOTHING_VISIBLE: Final = Visible()
-
-
-def _joined(pieces: Iterable[Visible]) -> Visible:
-    pieces = list(pieces)
-    return Visible(
-        text="".join(piece.text for piece in pieces),
-        reasoning="".join(piece.reasoning for piece in pieces),
-        tool="".join(piece.tool for piece in pieces),
-        deltas=sum(piece.deltas for piece in pieces),
-    )

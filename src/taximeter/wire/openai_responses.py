@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from taximeter.errors import WireError
 from taximeter.usage import Part, Usage
-from taximeter.wire.base import Visible, WireRequest
+from taximeter.wire.base import WireRequest
 from taximeter.wire.body import clean, count, items, mapping, string
 from taximeter.wire.framing import read_json
 from taximeter.wire.openai_meter import LINE_FEED, Finish, Shown, StreamMeter
@@ -87,7 +87,7 @@ class ResponsesMeter(StreamMeter):
                 self._pending.append(data)
                 self._pending_bytes += len(data)
                 if self._pending_bytes > self._pending_bytes_max:
-                    self._decode_pending()
+                    self._shrink()
                 return data
         return self._receive(data)
 
@@ -190,24 +190,20 @@ class ResponsesMeter(StreamMeter):
         )
         self.finish = "error"
 
-    def _read_body(self, body: Any) -> Visible:
+    def _read_body(self, body: Any, shown: Shown) -> None:
         if not isinstance(body, dict):
             raise WireError("the body is not a JSON object")
         self._read_response(body)
         # A response made in the background answers at once and is billed when it is done.
         self.terminal = string(body.get("status")) not in {"queued", "in_progress"}
-        shown = Shown()
         for item in items(body.get("output")):
             _show_item(mapping(item), shown)
-        shown.deltas = int(shown.pieces > 0)
-        return shown.visible()
 
     # --- text ------------------------------------------------------------------------------------
 
     def _decode_event(self, name: str, event: dict[str, Any], shown: Shown) -> None:
         kind = string(event.get("type")) or name
         delta = event.get("delta")
-        before = shown.pieces
         if kind in _TEXT_DELTAS:
             shown.add_text(delta)
         elif kind in _REASONING_DELTAS:
@@ -216,7 +212,6 @@ class ResponsesMeter(StreamMeter):
             shown.add_tool(delta)
         elif kind == "response.output_item.added":
             shown.add_tool(mapping(event.get("item")).get("name"))
-        shown.deltas += shown.pieces > before
         self._output.receive(kind, event)
 
     # --- ending ----------------------------------------------------------------------------------
@@ -225,7 +220,7 @@ class ResponsesMeter(StreamMeter):
         """Closes what is open, then ``response.incomplete`` with reason ``max_output_tokens``."""
         if self.terminal or self._body is not None:
             return b""
-        self._decode_pending()
+        self._shrink()
         stated = write_usage(usage, names=("input", "output")) if usage is not None else None
         asked = self._request.model if self._request is not None else ""
         events = self._output.ending(model=self.model or asked, usage=stated)
