@@ -157,35 +157,40 @@ class GeminiGenerateMeter(StreamMeter):
         self._tier = value
 
     def _look(self) -> None:
-        """Read the latest block with figures, unless that was done."""
-        block = self._latest()
-        if block is self._read or not block:
-            return
-        self._read = block
-        for event in read_objects(block, _COUNT):
-            self._note_figures(event)
-
-    def _latest(self) -> bytes:
-        """The latest block with figures: mostly the last one, so look from the end."""
+        """Read the latest block with figures, unless that was done: mostly it is the last one."""
         blocks = self._blocks
+        newest = b""
         for back in range(1, len(blocks) + 1):
             try:
                 block = blocks[-back]
             except IndexError:  # Someone is decoding meanwhile; what is gone is noted there.
                 break
-            if _COUNT in block:
-                return block
-        return self._decoded
+            if _COUNT not in block:
+                continue
+            newest = newest or block
+            if block is self._read or self._note_figures(block):
+                self._read = newest
+                return
+        if self._decoded is not self._read and self._decoded:
+            self._note_figures(self._decoded)
+        self._read = newest or self._decoded
 
-    def _note_figures(self, event: Mapping[str, Any]) -> None:
+    def _note_figures(self, block: bytes) -> bool:
+        """Take over the last figures of a block; whether it had any."""
+        found = [event for event in read_objects(block, _COUNT) if _has_figures(event)]
+        if found:
+            self._set_figures(found[-1])
+        return bool(found)
+
+    def _set_figures(self, event: Mapping[str, Any]) -> None:
         metadata = mapping(event.get("usageMetadata"))
-        if gemini_usage.has_counts(metadata):
-            self._usage = gemini_usage.normalise(metadata)
-            self._tier = gemini_usage.service_tier(metadata) or self._tier
-            self._flag("total_differs", gemini_usage.total_differs(metadata))
-            self._flag("input_missing", self._usage.input_tokens == 0)
-        self._model = string(event.get("modelVersion")) or self._model
-        self._response_id = string(event.get("responseId")) or self._response_id
+        usage = gemini_usage.normalise(metadata)
+        self._usage = usage
+        self._tier = gemini_usage.service_tier(metadata)
+        self._model = string(event.get("modelVersion")) or None
+        self._response_id = string(event.get("responseId")) or None
+        self._flag("total_differs", gemini_usage.total_differs(metadata))
+        self._flag("input_missing", usage.input_tokens == 0)
 
     def _flag(self, name: str, value: bool) -> None:
         if value:
@@ -236,7 +241,9 @@ class GeminiGenerateMeter(StreamMeter):
         if not isinstance(document, dict):
             self._fall_silent(WireError("the body is not a JSON object"))
             return
-        self._note_figures(document)
+        if _has_figures(document):
+            self._set_figures(document)
+        self._model = string(document.get("modelVersion")) or None
         self._note_grounding(document)
         self._read_event(document)
         self._visible.add(filter(any, _pieces(document)))
@@ -266,14 +273,14 @@ class GeminiGenerateMeter(StreamMeter):
 
     def _decode(self, block: bytes) -> Iterator[Piece]:
         """The output of a block; what else may be asked for later is noted before it is dropped."""
-        if _COUNT in block:
-            self._decoded = block
         if _ERROR in block or _FEEDBACK in block:
             self._read_ends(block)
         if _GROUNDING in block:
             for event in read_objects(block, _GROUNDING):
                 self._note_grounding(event)
-        for event in read_objects(block, b'"candidates"'):
+        for event in read_objects(block, b'"candidates"', _COUNT):
+            if _COUNT in block and _has_figures(event):
+                self._decoded = block
             yield from filter(any, _pieces(event))
 
     def ending(self, usage: Usage | None = None) -> bytes:
@@ -307,6 +314,10 @@ class GeminiGenerateMeter(StreamMeter):
         if self._response_id:
             event["responseId"] = self._response_id
         return event
+
+
+def _has_figures(event: Mapping[str, Any]) -> bool:
+    return gemini_usage.has_counts(mapping(event.get("usageMetadata")))
 
 
 def _pieces(event: Mapping[str, Any]) -> Iterator[Piece]:

@@ -82,13 +82,10 @@ class StreamMeter:
         if self._body is not None:
             self._read_document(self._body)
             return b""
-        if self._array is not None:
-            rest = self._array.flush()
-        else:
-            rest = self._splitter.flush()
-            if rest and not self._silent:
-                self._take_block(rest)
-        return rest if self._whole_events else head
+        rest = self._flush()
+        if rest and self._array is None and not self._silent:
+            self._take_block(rest)
+        return head + rest if self._whole_events else head
 
     def take_visible(self) -> Visible:
         """Decode and return the output that came since the last look. May be called at any time."""
@@ -99,7 +96,8 @@ class StreamMeter:
 
     def _receive_slowly(self, data: bytes) -> bytes:
         if self._silent:
-            return data
+            rest = self._flush()  # Kept when silence fell in the middle of a chunk.
+            return rest + data if self._whole_events else data
         if not self._quick and self._body is None and self._array is None:
             data, known = self._find_framing(data)
             if not known:
@@ -123,8 +121,7 @@ class StreamMeter:
         block, elements = self._array.feed(data)
         self._elements += len(elements)
         for element in elements:
-            # As an event of the other framing. JSON has no line ends but between its tokens.
-            self._take_block(b"data: %b\n\n" % element.translate(_LINE_ENDS))
+            self._take_element(element)
         return block
 
     def _find_framing(self, data: bytes) -> tuple[bytes, bool]:
@@ -155,13 +152,30 @@ class StreamMeter:
         self._fall_silent(exc)
         if self._body is not None:
             return data
+        rest = self._flush()
         if self._array is not None:
-            rest = self._array.flush()
-        else:
-            rest = self._splitter.flush()
-            if (good := _LAST_BOUNDARY.match(rest)) is not None:
-                self._take_block(good.group())
+            self._take_elements(b"[" + rest if self._elements else rest)
+        elif (good := _LAST_BOUNDARY.match(rest)) is not None:
+            self._take_block(good.group())
         return rest if self._whole_events else data
+
+    def _take_elements(self, data: bytes) -> None:
+        """Read the whole elements of a damaged array, up to the damage."""
+        array = ArraySplitter()
+        for piece in data.split(b"}")[:-1]:
+            try:
+                _, elements = array.feed(piece + b"}")
+            except WireError:
+                return
+            for element in elements:
+                self._take_element(element)
+
+    def _take_element(self, element: bytes) -> None:
+        # As an event of the other framing. JSON has no line ends but between its tokens.
+        self._take_block(b"data: %b\n\n" % element.translate(_LINE_ENDS))
+
+    def _flush(self) -> bytes:
+        return self._splitter.flush() if self._array is None else self._array.flush()
 
     def _take_block(self, block: bytes) -> None:
         self._read_block(block)
