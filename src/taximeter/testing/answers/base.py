@@ -150,6 +150,8 @@ class Wire(Protocol):
     """How one wire reads requests and writes answers."""
 
     name: str
+    id_prefix: str
+    call_prefix: str
     whole_on_abort: bool  # The real provider bills everything when the client leaves.
 
     def read(self, body: Mapping[str, Any], path: str, tokenizer: Tokenizer) -> Ask:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from taximeter.testing.answers.base import (
     ApiError,
     Ask,
+    Call,
     Choice,
     Event,
     Generation,
@@ -54,7 +55,7 @@ class GeminiGenerate:
         if "mbed" in verb:
             asked = body.get("requests", [body])
             count = sum(
-                tokenizer.count(t) for t in strings(asked, frozenset({"model", "taskType"}))
+                tokenizer.count(t) for t in strings(asked, _NOT_TEXT | {"model", "taskType"})
             )
             return Ask(model=match["model"], input_tokens=count, vectors=len(asked), cap=0)
         if not source.get("contents"):
@@ -96,7 +97,9 @@ class GeminiGenerate:
             single = generation.path.endswith(":embedContent")
             value = {"embedding": vectors[0]} if single else {"embeddings": vectors}
             return indented({**value, "usageMetadata": {"promptTokenCount": read}})
-        candidates = [_candidate(choice, _parts(choice)) for choice in generation.choices]
+        candidates = [
+            _candidate(choice, _parts(choice, generation)) for choice in generation.choices
+        ]
         return indented(_chunk(generation, candidates, generation.output_tokens, last=True))
 
     def error(self, error: ApiError, request_id: str) -> bytes:
@@ -155,16 +158,21 @@ def _arguments(pieces: list[str]) -> Any:
         return {}
 
 
-def _parts(choice: Choice) -> list[dict[str, Any]]:
+def _parts(choice: Choice, generation: Generation) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
     if choice.thinking:
         parts.append({"text": "".join(choice.thinking), "thought": True})
     if choice.pieces:
         parts.append({"text": choice.text})
-    return parts + [
-        {"functionCall": {"name": call.name, "args": _arguments(call.arguments)}}
-        for call in choice.calls
-    ]
+    return parts + [_function_call(call, generation) for call in choice.calls]
+
+
+def _function_call(call: Call, generation: Generation) -> dict[str, Any]:
+    made = {"name": call.name, "args": _arguments(call.arguments), "id": call.id[:8].lower()}
+    part: dict[str, Any] = {"functionCall": made}
+    if generation.reasoning_tokens:
+        part["thoughtSignature"] = generation.padding[:200]
+    return part
 
 
 def _candidate(
@@ -213,8 +221,7 @@ def _chunks(generation: Generation) -> Iterator[tuple[dict[str, Any], int, bool]
         elif kind == "text":
             part = {"text": value}
         elif kind == "call_end":
-            args = _arguments(value.arguments)
-            part = {"functionCall": {"name": value.name, "args": args}}
+            part = _function_call(value, generation)
         elif kind == "end":
             ended += 1
             last = ended == len(generation.choices)

@@ -231,7 +231,8 @@ class _Stream:
 
     def _event(self, name: str, **fields: Any) -> bytes:
         self._sequence += 1
-        data = compact({"type": name, **fields, "sequence_number": self._sequence})
+        fields["sequence_number"] = self._sequence
+        data = compact({"type": name, **{key: fields[key] for key in sorted(fields)}})
         return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
 
     def _item(self, name: str, item: dict[str, Any]) -> bytes:
