@@ -64,6 +64,11 @@ def read(path: Path) -> merge.Book:
     return book
 
 
+def header_of(path: Path) -> dict[str, Any]:
+    header: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()).split(b"\n", 1)[0])
+    return header
+
+
 def write(path: Path, book: merge.Book, header: dict[str, Any]) -> int:
     lines = [json.dumps(header, sort_keys=True)]
     for provider in sorted(book):
@@ -98,6 +103,7 @@ def main() -> int:
         litellm = sources.read_litellm(json.loads(Path(files[0]).read_text()))
         genai = sources.read_genai(json.loads(Path(files[1]).read_text()), given.date)
     previous = read(SNAPSHOT)
+    made = header_of(SNAPSHOT)["id"][:10] if previous else ""
     book, disagreements = merge.merge(litellm, genai)
     for line in disagreements:
         print("sources disagree:", line)
@@ -106,7 +112,7 @@ def main() -> int:
     for line in merge.apply_corrections(book, corrections):
         print("correction:", line)
     merge.add_aliases(book)
-    for line in merge.keep_history(book, previous, given.date):
+    for line in merge.keep_history(book, previous, given.date, made):
         print("change:", line)
     merge.share(book)
     count = sum(len(models) for models in book.values())
@@ -114,12 +120,8 @@ def main() -> int:
     if given.check:
         return 0
     serial = 1
-    if SNAPSHOT.exists():
-        old = json.loads(gzip.decompress(SNAPSHOT.read_bytes()).decode().split("\n", 1)[0])["id"]
-        if old.startswith(given.date + ".") and read(SNAPSHOT) != book:
-            serial = int(old.rpartition(".")[2]) + 1
-        elif old.startswith(given.date + "."):
-            serial = int(old.rpartition(".")[2])
+    if made == given.date:
+        serial = int(header_of(SNAPSHOT)["id"].rpartition(".")[2]) + (previous != book)
     header = {"id": f"{given.date}.{serial}", "models": count, "sources": versions}
     size = write(SNAPSHOT, book, header)
     print(f"{SNAPSHOT.name}: {header['id']}, {size} bytes")

@@ -76,6 +76,11 @@ def apply_rules(book: Book) -> None:
                 claude_cache_writes(row)
     for row in book["openrouter"].values():
         storage_beside_input(row)
+    for provider in ("google", "vertex", "vercel"):
+        for name, row in book[provider].items():
+            if re.search(r"gemini-(?:[12]\.|pro|flash-(?:1|2))", name):
+                for step in [row, *row.get("h", [])]:
+                    by_prompt(step["r"])
     for provider in ("openai", "azure", "google", "vertex", "openrouter", "vercel"):
         for name, row in book.get(provider, {}).items():
             if reasons(name):
@@ -98,6 +103,12 @@ def storage_beside_input(row: Row) -> None:
         write, plain = rates.get("cache_write_5m"), rates["input"]
         if write is not None and rate_of(write) < rate_of(plain):
             rates["cache_write_5m"] = text_of(rate_of(write) + rate_of(plain))
+
+
+def by_prompt(rates: dict[str, str]) -> None:
+    """Before Gemini 3 a grounded answer is charged once, however many queries it took."""
+    if fee := rates.pop("requests.web_search", None):
+        rates["requests.web_search_prompt"] = fee
 
 
 def reasons(name: str) -> bool:
@@ -202,8 +213,11 @@ def add_aliases(book: Book) -> None:
                 models[base] = names.pop()
 
 
-def keep_history(book: Book, previous: Book, date: str) -> Iterator[str]:
-    """Append only: a changed rate leaves its predecessor behind, a deleted model stays."""
+def keep_history(book: Book, previous: Book, date: str, made: str) -> Iterator[str]:
+    """Append only: a changed rate leaves its predecessor behind, a deleted model stays.
+
+    ``made``: the day of the previous snapshot.
+    """
     for provider, models in previous.items():
         own = book.setdefault(provider, {})
         for name, old in models.items():
@@ -221,7 +235,7 @@ def keep_history(book: Book, previous: Book, date: str) -> Iterator[str]:
                 if "h" in old_row and "h" not in new_row and isinstance(new, dict):
                     new["h"], new["s"] = old_row["h"], old_row.get("s")
                 continue
-            if old_row.get("s") == date or not isinstance(new, dict):
+            if made == date or not isinstance(new, dict):
                 continue  # Made again on the same day: a correction, not a new price.
             past = {k: v for k, v in old_row.items() if k not in "hsu"}
             earlier = [*old_row.get("h", []), {**past, "u": date}]

@@ -210,7 +210,9 @@ def read_genai(data: dict[str, Any], today: str) -> Book:
                 continue
             known = book.setdefault(provider, {})
             # The exact names first: a model's id may be another one's prefix.
-            for name in dict.fromkeys([model["id"], *model["names"]]):
+            # "regional." is the source's own word for every profile that is not global.
+            ids = [model["id"].removeprefix("regional."), *model["names"]]
+            for name in dict.fromkeys(ids):
                 if re.search(r"[\s*]", name) or len(name) < 3 or name.endswith(("-", ".", "/")):
                     continue
                 known.setdefault(name + suffix, row)

@@ -12,59 +12,15 @@ count towards it, the output moves too. Sources: research notes on pricing, sect
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from taximeter.money import Rate
 from taximeter.pricing.base import Cost, RateCard
+from taximeter.pricing.dated import AT_MAX, card_at, dated
+from taximeter.pricing.plans import dearest, plan_of, remember, tier_of
 from taximeter.usage import Usage
 
-FALLBACK: Final[Mapping[str, str]] = {
-    "cached_input": "input",
-    "cache_write_5m": "input",
-    "cache_write_1h": "cache_write_5m",
-    "audio_input": "input",
-    "cached_audio_input": "audio_input",  # No discount that nobody has promised.
-    "image_input": "input",
-    "reasoning": "output",
-    "audio_output": "output",
-    "image_output": "output",
-}
-"""The kind whose rate stands in. Read in this order, every stand-in is resolved before it is used."""
-
-FLAGS: Final[Mapping[str, str]] = {
-    "cache_write_5m": "cache_write_price_missing",
-    "cache_write_1h": "cache_write_price_missing",
-    "audio_input": "audio_price_missing",
-    "audio_output": "audio_price_missing",
-    "image_output": "image_price_missing",
-}
-"""Fallbacks that may be too cheap, and the flag that says so."""
-
-STANDARD: Final = frozenset(
-    {"", "auto", "default", "standard", "standard_only", "on_demand", "ON_DEMAND", "unspecified"}
-)
-SERVICE_TIERS: Final[Mapping[str, str]] = {
-    "ON_DEMAND_FLEX": "flex",
-    "ON_DEMAND_PRIORITY": "priority",
-    "batches": "batch",
-    "fast": "priority",  # Unless the card has a rate named "fast".
-}
-"""Names that providers give to the tiers of the book."""
-
-TOKEN_INPUTS: Final = ("input", "cached_input")
-MEDIA_INPUTS: Final = ("audio_input", "cached_audio_input", "image_input")
-OUTPUTS: Final = ("output", "reasoning", "audio_output", "image_output")
 FEE_SIZES: Final = ("low", "medium", "high")
-
-Plan = tuple[dict[str, Rate], dict[str, str]]
-"""Every kind with the rate that it is billed at, and the flag of each that is not its own."""
-
-AT_MAX: Final = 253_402_300_800
-"""The year 10000: a time that a damaged answer gives is not a reason to fail."""
-
-MEMO_MAX: Final = 64
-"""Plans kept on a card: service tiers are strings from the wire, so their number must be bounded."""
 
 
 def cost(
@@ -76,6 +32,8 @@ def cost(
     context_tokens: int | None = None,
     region: str | None = None,
     search_context_size: str | None = None,
+    speed: str | None = None,
+    refused_before_output: bool = False,
     **_: Any,
 ) -> Cost:
     """Exact cost of ``usage`` at ``card``'s rates.
@@ -88,14 +46,20 @@ def cost(
         context_tokens: The largest single prompt, where ``input_tokens`` is a sum over a loop.
         region: Data zone or region with a factor of its own, e.g. ``"eu"``.
         search_context_size: ``low``, ``medium`` or ``high``, where search fees depend on it.
+        speed: Anthropic's ``"fast"``, which is priced like a service tier.
+        refused_before_output: The provider declined and says that it does not bill.
     """
+    if refused_before_output:
+        return Cost(0, (), (*card.flags, "not_billed"))
+    if speed == "fast":
+        service_tier = speed
     if at is not None and (card.history or card.off_peak is not None) and 0 <= at < AT_MAX:
-        card = _card_at(card, at)
+        card = card_at(card, at)
     tier = 0
     if card.tiers:
-        tier = _tier(card, usage.input_tokens if context_tokens is None else context_tokens)
+        tier = tier_of(card, usage.input_tokens if context_tokens is None else context_tokens)
     plan = card.memo.get((tier, service_tier, region))
-    rates, fallbacks = plan if plan is not None else _plan(card, tier, service_tier, region)
+    rates, fallbacks = plan if plan is not None else plan_of(card, tier, service_tier, region)
 
     lines: list[tuple[str, int, Rate]] = []
     flags: tuple[str, ...] = card.flags
@@ -159,7 +123,7 @@ def bound(
         at: Seconds since the epoch, for dated rates; the peak is assumed at any hour.
     """
     if at is not None and card.history and 0 <= at < AT_MAX:
-        card = _dated(card, at)
+        card = dated(card, at)
     reached = 0
     for step in card.tiers:
         if input_tokens > step.over or (step.inclusive and input_tokens == step.over):
@@ -167,8 +131,8 @@ def bound(
     key = ("bound", reached, service_tier, cache_write, region, media)
     rates = card.memo.get(key)
     if rates is None:
-        rates = _dearest(card, reached, service_tier, cache_write, region, media)
-        _remember(card, key, rates)
+        rates = dearest(card, reached, service_tier, cache_write, region, media)
+        remember(card, key, rates)
     dear_input, dear_output, fees = rates
     lines: tuple[tuple[str, int, Rate], ...] = (
         ("input", input_tokens, dear_input),
@@ -182,118 +146,6 @@ def bound(
         atto += sum(units * rate for _kind, units, rate in more)
         lines += tuple(more)
     return Cost(atto, lines, flags)
-
-
-# --- which rates ----------------------------------------------------------------------------------
-
-
-def _tier(card: RateCard, prompt_tokens: int) -> int:
-    """1-based index of the highest tier reached; 0: none."""
-    reached = 0
-    for index, step in enumerate(card.tiers, 1):
-        if prompt_tokens > step.over or (step.inclusive and prompt_tokens == step.over):
-            reached = index
-    return reached
-
-
-def _variant(name: str | None, variants: Mapping[str, Any]) -> str | None:
-    """The book's name of a service tier; None: the standard rates."""
-    if name is None or name in STANDARD:
-        return None
-    if name in variants:
-        return name
-    return SERVICE_TIERS.get(name, name)
-
-
-def _plan(card: RateCard, tier: int, service_tier: str | None, region: str | None) -> Plan:
-    """The rates of this tier, service tier and region, with every fallback resolved. Remembered."""
-    variant = _variant(service_tier, card.variants)
-    missing = False
-    rates = dict(card.rates)
-    if tier:
-        step = card.tiers[tier - 1]
-        _overlay(rates, step.rates)
-    if variant is not None:
-        special = card.variants.get(variant, {})
-        if tier and card.tiers[tier - 1].variants.get(variant):
-            special = card.tiers[tier - 1].variants[variant]
-        elif tier and special:
-            # No rate of this service at this length is known: the dearer of the two is billed.
-            special = {kind: max(rate, rates.get(kind, 0)) for kind, rate in special.items()}
-            missing = True
-        missing = missing or not special
-        _overlay(rates, special)
-    flags: dict[str, str] = {}
-    for kind, stand_in in FALLBACK.items():
-        if kind not in rates and stand_in in rates:
-            rates[kind] = rates[stand_in]
-            if kind in FLAGS:
-                flags[kind] = FLAGS[kind]
-    rates.setdefault("output", 0)  # Embeddings have none, and bill none.
-    for kind in OUTPUTS:
-        rates.setdefault(kind, rates["output"])
-    if missing:
-        flags["tier"] = "tier_price_missing"
-    factor = None
-    if region and region != "global":
-        factor = card.regions.get(region, card.regions.get("*"))
-    if factor is not None:
-        rates = {kind: -(-rate * factor // 1000) for kind, rate in rates.items()}
-    plan = (rates, flags)
-    _remember(card, (tier, service_tier, region), plan)
-    return plan
-
-
-def _overlay(rates: dict[str, Rate], special: Mapping[str, Rate]) -> None:
-    """Put ``special`` over ``rates``. A kind that cost what its whole cost goes on doing so."""
-    followers = [
-        kind
-        for kind, whole in FALLBACK.items()
-        if kind in rates and kind not in special and rates[kind] == rates.get(whole)
-    ]
-    rates.update(special)
-    for kind in followers:
-        rates[kind] = rates[FALLBACK[kind]]
-
-
-def _dearest(
-    card: RateCard,
-    reached: int,
-    service_tier: str | None,
-    cache_write: str,
-    region: str | None,
-    media: bool,
-) -> tuple[Rate, Rate, dict[str, Rate]]:
-    services: list[str | None] = [None]
-    if service_tier == "auto":
-        services.append("priority")
-    elif _variant(service_tier, card.variants) is not None:
-        services.append(service_tier)
-    inputs = list(TOKEN_INPUTS)
-    if media:
-        inputs += MEDIA_INPUTS
-    # Anthropic writes a cache only when asked; where others bill a write, they write unasked.
-    if cache_write or "claude" not in card.model:
-        inputs.append("cache_write_5m")
-    if cache_write not in ("", "5m"):
-        inputs.append("cache_write_1h")
-    dear_input = dear_output = 0
-    fees: dict[str, Rate] = {}
-    for tier in range(reached + 1):
-        for service in services:
-            rates, _ = _plan(card, tier, service, region)
-            dear_input = max(dear_input, *(rates.get(kind, 0) for kind in inputs))
-            dear_output = max(dear_output, *(rates[kind] for kind in OUTPUTS))
-            for kind, rate in rates.items():
-                if kind.startswith("request"):
-                    fees[kind] = max(fees.get(kind, 0), rate)
-    return dear_input, dear_output, fees
-
-
-def _remember(card: RateCard, key: tuple[Any, ...], value: Any) -> None:
-    if len(card.memo) >= MEMO_MAX:
-        card.memo.clear()
-    card.memo[key] = value
 
 
 # --- which tokens ---------------------------------------------------------------------------------
@@ -378,7 +230,10 @@ def _add_fees(
         if count <= 0:
             continue
         name = f"requests.{kind}"
-        if name in rates:
+        by_prompt = f"{name}_prompt"  # Gemini before 3: one fee however often it searches.
+        if by_prompt in rates:
+            lines.append((by_prompt, 1, rates[by_prompt]))
+        elif name in rates:
             lines.append((name, count, _fee(rates, name, size)))
         elif "fee_price_missing" not in flags:
             flags += ("fee_price_missing",)
@@ -389,57 +244,3 @@ def _fee(rates: Mapping[str, Rate], kind: str, size: str | None) -> Rate:
     if size == "dearest":
         return max(rates.get(f"{kind}.{each}", rates[kind]) for each in FEE_SIZES)
     return rates.get(f"{kind}.{size}", rates[kind]) if size else rates[kind]
-
-
-# --- which day and hour ---------------------------------------------------------------------------
-
-_DAY: Final = 86_400
-
-
-def _card_at(card: RateCard, at: float) -> RateCard:
-    """The card that holds at ``at``: an earlier or announced one, or its off-peak twin."""
-    card = _dated(card, at)
-    if card.off_peak is None:
-        return card
-    days, second = divmod(int(at), _DAY)
-    weekday = (days + 3) % 7 + 1  # 1 January 1970 was a Thursday.
-    minute = second // 60
-    for weekdays, first, end in card.off_peak.windows:
-        if weekday in weekdays and first <= minute < end:
-            return _off_peak_card(card)
-    return card
-
-
-def _dated(card: RateCard, at: float) -> RateCard:
-    if card.history:
-        day = iso_date(at)
-        for other in card.history:
-            if (other.since or "") <= day < (other.until or "9"):
-                return other
-    return card
-
-
-def _off_peak_card(card: RateCard) -> RateCard:
-    twin: RateCard | None = card.memo.get("off_peak")
-    if twin is None:
-        assert card.off_peak is not None
-        rates = dict(card.rates)
-        _overlay(rates, card.off_peak.rates)
-        twin = replace(card, rates=rates, off_peak=None, history=(), memo={})
-        card.memo["off_peak"] = twin
-    return twin
-
-
-def iso_date(at: float) -> str:
-    """The UTC date of ``at`` (seconds since the epoch) as ``YYYY-MM-DD``, without a calendar import."""
-    days = int(at // _DAY) + 719_468  # Days since 0000-03-01; civil-from-days of H. Hinnant.
-    era, day_of_era = divmod(days, 146_097)
-    year_of_era = (
-        day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096
-    ) // 365
-    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
-    month_index = (5 * day_of_year + 2) // 153
-    day = day_of_year - (153 * month_index + 2) // 5 + 1
-    month = month_index + 3 if month_index < 10 else month_index - 9
-    year = year_of_era + era * 400 + (month <= 2)
-    return f"{year:04d}-{month:02d}-{day:02d}"

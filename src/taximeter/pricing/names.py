@@ -79,6 +79,11 @@ _PATH: Final = re.compile(
 _BEDROCK_REGION: Final = re.compile(r"^(?:us-gov|us|eu|apac|au|jp|ca|sa|me|af|global)\.")
 _BEDROCK_VERSION: Final = re.compile(r"(?:-v1)?(?::\d+)?(?::\d+k)?$")  # v2 is another model
 _VARIANT: Final = re.compile(r":(?:nitro|floor|exacto|beta)$")  # How it is routed, not what it is.
+_CLOUDS_AT_MAKERS_PRICE: Final = re.compile(
+    r"claude-(?:[23]|v2|instant|(?:opus|sonnet)-4(?:-[01])?(?=-20|@|$))"
+)
+"""Until Claude 4.1 clouds charged Anthropic's price in every region; later ones must be listed."""
+_COMPLETION_BUILD: Final = re.compile(r":20\d\d-?\d\d-?\d\d-v\d+$")  # davinci:2023-07-21-v2
 NAME_LENGTH_MAX: Final = 300
 
 
@@ -111,6 +116,7 @@ def candidates(provider: str, model: str, known: frozenset[str]) -> Iterator[Can
         other = "vertex" if provider == "google" else "google"
         for name in spellings(model, other):
             yield other, name, MAKERS_PRICE
+        yield from _claude_of_old(_PATH.sub("", model))
     elif provider in AGGREGATORS:
         yield from _makers(model)
 
@@ -144,7 +150,7 @@ def _spellings(model: str, provider: str) -> Iterator[str]:
 def _undated(name: str, provider: str) -> Iterator[str]:
     """``name``, then without its date, ``-latest`` or build number: one of them, never two."""
     yield name
-    for pattern in (_DATE, _LATEST):
+    for pattern in (_DATE, _LATEST, _COMPLETION_BUILD):
         if pattern.search(name):
             yield pattern.sub("", name)
             return
@@ -187,13 +193,23 @@ def _bedrock(model: str) -> Iterator[Candidate]:
     core = _BEDROCK_VERSION.sub("", rest)
     if not vendor:
         return
-    for tail in (rest, f"{core}-v1:0", core, _DATE.sub("", core)):
-        yield "bedrock", f"{prefix}{vendor}.{tail}", ()
+    tails = [rest, f"{core}-v1:0", core, _DATE.sub("", core)]
+    if rest == core:  # Without a version any will do.
+        tails.append(f"{core}-v2:0")
+    prefixes = [prefix]
     if prefix not in ("", "global."):
         # All geographic profiles of a model cost the same; the in-region price is theirs too.
-        for tail in (rest, f"{core}-v1:0", core, _DATE.sub("", core)):
-            for other in ("us.", "eu.", ""):
-                yield "bedrock", f"{other}{vendor}.{tail}", ()
+        prefixes += ["us.", "eu.", ""]
+    for each in prefixes:
+        for tail in tails:
+            yield "bedrock", f"{each}{vendor}.{tail}", ()
+    yield from _claude_of_old(core)
+
+
+def _claude_of_old(name: str) -> Iterator[Candidate]:
+    if _CLOUDS_AT_MAKERS_PRICE.match(name):
+        for form in spellings(name.replace("-v2@", "@"), "anthropic"):
+            yield "anthropic", form, MAKERS_PRICE
 
 
 def _makers(model: str) -> Iterator[Candidate]:

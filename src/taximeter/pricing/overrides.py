@@ -17,9 +17,7 @@ REQUIRED: Final = ("input_cost_per_token", "output_cost_per_token")
 """What a model needs that nobody else has a price for."""
 
 
-def read(
-    prices: Any, known: Callable[[str], RateCard | None]
-) -> dict[str, RateCard]:
+def read(prices: Any, known: Callable[[str], RateCard | None]) -> dict[str, RateCard]:
     """Rate cards by the user's model names; ``known`` finds the card that one is laid over."""
     if not isinstance(prices, Mapping):
         raise ConfigurationError(
