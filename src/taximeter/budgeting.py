@@ -11,6 +11,7 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import Token
 from dataclasses import dataclass
 from decimal import Decimal
@@ -47,6 +48,16 @@ class _Entered:
     previous: Scope | None
     owner: tuple[int, int]
     open_before: frozenset[str]
+
+
+def warn_clamped(name: str, cap: int) -> None:
+    """Warn, but never let a warnings filter turn a finished, paid call into an exception."""
+    with suppress(RuntimeWarning):
+        warnings.warn(
+            f"budget {name!r} cut an answer at {cap} output tokens, all that was affordable",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 class Budget:
@@ -357,20 +368,12 @@ class Budget:
         self.calls_unpriced += entry.cost is None
         self.calls_estimated += entry.settlement in ("estimated", "assumed_full")
         self._calls.append(call_row(entry))
-        if (
-            entry.finish == "length"
-            and call.admitted is not None
-            and call.admitted.send_cap is not None
-            and not self.clamped
-        ):
-            self.clamped = True
-            if not entry.streamed:
-                warnings.warn(
-                    f"budget {self.name!r} cut an answer at {call.admitted.send_cap} output tokens",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
         self._warn_at_thresholds(settled)
+        cap = call.admitted.send_cap if call.admitted is not None else None
+        if entry.finish == "length" and cap is not None and not self.clamped:
+            self.clamped = True
+            if not entry.streamed:  # A stream says so itself, see ``on_limit``.
+                warn_clamped(self.name, cap)
 
     def _warn_at_thresholds(self, settled: Settled) -> None:
         if self.terms.on_warn is None and self.terms.mode != "warn":

@@ -32,6 +32,7 @@ from taximeter.pricing.base import PriceBook
 from taximeter.refusal import refusal_error
 from taximeter.settlement import Ending
 from taximeter.stores.base import BudgetStore, Ledger
+from taximeter.tokens import vocabulary
 from taximeter.waiting import POLL_SECONDS, Queue, Waiter
 from taximeter.wire.base import Wire, WireRequest
 
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("taximeter")
 
 HEARTBEAT_SECONDS: Final = 20.0
-TOKENIZER_BYTES_MAX: Final = 20_000
-"""On an event loop, prompts above this are counted by bytes alone."""
-
 _THREAD_START: Final = threading.Thread.start
 
 
@@ -60,7 +58,7 @@ class Runtime:
         self._book: PriceBook | None = None
         self._owned: dict[tuple[int, int], dict[str, Call]] = {}
         self._deferred: deque[tuple[Call, Ending, str | None]] = deque()
-        self._settling = threading.RLock()
+        self._sharpening = threading.Lock()
         self._heart: threading.Thread | None = None
         self._pid = os.getpid()
         atexit.register(self.settle_all)
@@ -94,7 +92,6 @@ class Runtime:
         *,
         host: str,
         port: int | None = None,
-        on_loop: bool = False,
     ) -> Call:
         """A call that is about to be sent; nothing is held yet."""
         now = time.time()
@@ -108,7 +105,8 @@ class Runtime:
                 covers.append(cover)
                 by_key[cover.key] = budget.store
         enforcing = any(cover.enforcing and cover.unit == "usd" for cover in covers)
-        quote = quoting.make(request, who, self.book, ceiling=enforcing, exact_texts=not on_loop)
+        # By bytes: microseconds. A tokenizer is asked only if that estimate is refused.
+        quote = quoting.make(request, who, self.book, ceiling=enforcing, exact_texts=False)
         if enforcing and "ceiling" in quote.flags:
             for cover in covers:
                 if cover.enforcing and cover.terms.unknown_model == "refuse":
@@ -145,9 +143,12 @@ class Runtime:
             def wait(seconds: float) -> bool:
                 return place.wait_in_thread(event, seconds, self.drain)
 
-            decision = run(
-                call.admit(own_held=self._own_held()), lambda step: self._step(call, step, wait)
-            )
+            def perform(step: Step) -> Any:
+                return self._step(call, step, wait)
+
+            decision = run(call.admit(own_held=self._own_held()), perform)
+            if isinstance(decision, Refuse) and self._sharpen(call):
+                decision = run(call.admit(own_held=self._own_held()), perform)
         finally:
             place.leave()
         self._decided(call, decision)
@@ -171,6 +172,8 @@ class Runtime:
 
         try:
             decision = await run_async(call.admit(own_held=self._own_held()), perform)
+            if isinstance(decision, Refuse) and await _off_loop(lambda: self._sharpen(call)):
+                decision = await run_async(call.admit(own_held=self._own_held()), perform)
         finally:
             place.leave()
         self._decided(call, decision)
@@ -183,6 +186,20 @@ class Runtime:
             return self._outage(call, lambda: books.read(step.keys), _nothing)
         note = _note(call) if books.blocking else ""
         return self._outage(call, lambda: books.hold(call.id, step.charges, note=note), _accepted)
+
+    def _sharpen(self, call: Call) -> bool:
+        """Count a refused call's input with a tokenizer, if one is installed: is it any less?"""
+        if not vocabulary.available():
+            return False
+        with self._sharpening:  # The first use loads the vocabulary; once is enough.
+            sharper = quoting.make(
+                call.quote.request, call.quote.provider, self.book,
+                ceiling=call.quote.card is not None, exact_texts=True,
+            )  # fmt: skip
+        if sharper.input_likely >= call.quote.input_likely:
+            return False
+        call.quote = sharper
+        return True
 
     def _outage(self, call: Call, ask: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
         """Ask the store; when it cannot answer, do as the budgets' ``on_outage`` says."""

@@ -28,9 +28,7 @@ _NOT_SENT: Final = frozenset(
 )  # fmt: skip
 
 
-def begin(
-    path: str, body: Any, scope: Scope, *, host: str, port: int | None, on_loop: bool
-) -> Call | None:
+def begin(path: str, body: Any, scope: Scope, *, host: str, port: int | None) -> Call | None:
     """The call behind a POST, or None if it is none of ours."""
     if not isinstance(body, Mapping):
         return None
@@ -38,7 +36,7 @@ def begin(
     if wire is None:
         return None
     request = wire.read_request(path, body)
-    return RUNTIME.begin(wire, request, scope, host=host, port=port, on_loop=on_loop)
+    return RUNTIME.begin(wire, request, scope, host=host, port=port)
 
 
 def rewritten(call: Call) -> tuple[str, dict[str, Any]] | None:

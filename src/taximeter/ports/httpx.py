@@ -52,7 +52,7 @@ def _sync_send(original: Callable[..., Any], scope_now: Callable[[], Scope | Non
         call = _prepared(request)
         if call is None:
             try:
-                call = _begin(request, _content(request), scope, on_loop=False)
+                call = _begin(request, _content(request), scope)
                 if call is not None:
                     RUNTIME.admit(call)
                     _rewrite(request, call)
@@ -93,7 +93,7 @@ def _async_send(original: Callable[..., Any], scope_now: Callable[[], Scope | No
             try:
                 if _known(request) and not hasattr(request, "_content"):
                     await request.aread()
-                call = _begin(request, _content(request), scope, on_loop=True)
+                call = _begin(request, _content(request), scope)
                 if call is not None:
                     await RUNTIME.admit_async(call)
                     _rewrite(request, call)
@@ -146,7 +146,7 @@ def _content(request: Any) -> bytes | None:
     return bytes(content)
 
 
-def _begin(request: Any, content: bytes | None, scope: Scope, *, on_loop: bool) -> Call | None:
+def _begin(request: Any, content: bytes | None, scope: Scope) -> Call | None:
     if content is None:
         return None
     url = request.url
@@ -156,7 +156,6 @@ def _begin(request: Any, content: bytes | None, scope: Scope, *, on_loop: bool) 
         scope,
         host=url.host,
         port=url.port,
-        on_loop=on_loop,
     )
 
 

@@ -57,7 +57,7 @@ def _build(
         elif _ADMITTED.get() is not None:  # An outer hook (``wrap``) has done it.
             call = None
         else:
-            call = _begin(self, options, scope_now(), on_loop=False)
+            call = _begin(self, options, scope_now())
             if call is not None:
                 RUNTIME.admit(call)
                 _rewrite(options, call)
@@ -85,7 +85,7 @@ def _prepare(original: Callable[..., Any], scope_now: Callable[[], Scope | None]
         options = await original(self, options)
         if _ADMITTED.get() is not None:
             return options
-        call = _begin(self, options, scope_now(), on_loop=True)
+        call = _begin(self, options, scope_now())
         if call is not None:
             await RUNTIME.admit_async(call)
             options = _rewrite(options, call)
@@ -96,7 +96,7 @@ def _prepare(original: Callable[..., Any], scope_now: Callable[[], Scope | None]
     return _prepare_options
 
 
-def _begin(client: Any, options: Any, scope: Scope | None, *, on_loop: bool) -> Call | None:
+def _begin(client: Any, options: Any, scope: Scope | None) -> Call | None:
     if scope is None or options.method.lower() != "post" or not isinstance(options.json_data, dict):
         return None
     body = options.json_data
@@ -105,9 +105,7 @@ def _begin(client: Any, options: Any, scope: Scope | None, *, on_loop: bool) -> 
         body = {**body, **extra}
     base = client.base_url
     path = options.url if isinstance(options.url, str) else str(options.url)
-    return exchange.begin(
-        path.partition("?")[0], body, scope, host=base.host, port=base.port, on_loop=on_loop
-    )
+    return exchange.begin(path.partition("?")[0], body, scope, host=base.host, port=base.port)
 
 
 def _rewrite(options: Any, call: Call) -> Any:
