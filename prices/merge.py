@@ -85,6 +85,8 @@ def apply_rules(book: Book) -> None:
         for name, row in book.get(provider, {}).items():
             if reasons(name):
                 row["x"] = 1
+            elif "gpt-5-chat" in name:
+                row.pop("x", None)
     for provider, names in {
         "xai": r"grok-(?:3-mini|4|code|build|latest)",
         "deepseek": r"reason|r1",
@@ -113,7 +115,7 @@ def by_prompt(rates: dict[str, str]) -> None:
 
 def reasons(name: str) -> bool:
     name = name.rpartition("/")[2]
-    if "non-reasoning" in name or "embed" in name or re.search(r"gpt-5(?:\.\d)?-chat", name):
+    if "non-reasoning" in name or "embed" in name or "gpt-5-chat" in name:
         return False
     return bool(
         re.match(r"o\d(?:-|$)|gpt-(?:[5-9]|1\d)|codex-mini|gpt-oss", name)

@@ -83,9 +83,17 @@ def read_litellm(data: dict[str, Any]) -> Book:
     return book
 
 
+# 1,000 USD per million tokens: beyond it somebody entered the price of a thousand tokens.
+RATE_MAX = 1000
+
+
 def complete(row: Row, mode: str | None, provider: str) -> bool:
     """Whether the row prices text; drops zeros that mean unknown. Changes ``row``."""
     rates = row["r"]
+    for kind, text in rates.items():
+        if not kind.startswith("request") and float(text) > RATE_MAX:
+            print(f"left out: {provider} {mode} {kind} at {text} USD per million")
+            return False
     if rates.get("cache_write_5m") == "0":
         del rates["cache_write_5m"]
     if rates.get("cache_write_1h") == "0":

@@ -43,7 +43,7 @@ class Book:
         self._own = dict(own or {})
         self._known = frozenset(lines)
         self._found: dict[tuple[str, str], RateCard | None] = {}
-        self._cards: dict[tuple[str, str, tuple[str, ...]], RateCard | None] = {}
+        self._cards: dict[tuple[str, str, tuple[str, ...]], RateCard] = {}
         self._ceilings: dict[str, RateCard] = {}
         self._folded: dict[str, dict[str, str]] = {}
 
@@ -150,18 +150,18 @@ class Book:
         return self._find("unknown", model)
 
     def _card(self, provider: str, model: str, flags: tuple[str, ...] = ()) -> RateCard | None:
-        key = (provider, model, flags)
-        if key in self._cards:
-            return self._cards[key]
         models = self._lines.get(provider)
         if models is None:
             return None
         name = model if model in models else self._fold(provider).get(model.lower())
         if name is None:
             return None
-        row = self._row(provider, name)
-        card = card_of(row, provider=provider, model=name, flags=flags)
-        self._cards[key] = card
+        key = (provider, name, flags)
+        card = self._cards.get(key)
+        if card is None:
+            row = self._row(provider, name)
+            card = card_of(row, provider=provider, model=name, flags=flags)
+            self._cards[key] = card
         return card
 
     def _row(self, provider: str, model: str) -> Row:
