@@ -34,7 +34,7 @@ class Tokenizer:
         skew: Share by which it counts more (positive) or less (negative): -0.5 to 1.
     """
 
-    def __init__(self, seed: int = 0, *, piece_bytes_max: int = 8, skew: float = 0.0) -> None:
+    def __init__(self, seed: int = 0, *, piece_bytes_max: int = 12, skew: float = 0.0) -> None:
         if piece_bytes_max < 2:
             raise ConfigurationError(f"piece_bytes_max={piece_bytes_max!r} is below 2")
         if not -0.5 <= skew <= 1:
