@@ -92,6 +92,21 @@ def test_tools_that_anthropic_runs_are_told_from_the_callers() -> None:
     assert '"input_schema"' in prompt.tools_json
 
 
+def test_what_reads_the_prompt_again_counts_like_a_hosted_tool() -> None:
+    def hosted(**fields: Any) -> tuple[HostedTool, ...]:
+        return WIRE.read_request(PATH, body(**fields)).prompt.hosted_tools
+
+    assert hosted(fallbacks=[{"model": "claude-opus-4-8"}]) == (HostedTool(kind="", calls_max=1),)
+    assert hosted(fallbacks="default") == (HostedTool(kind="", calls_max=1),)
+    assert hosted(context_management={"edits": [{"type": "compact_20260112"}]}) == (
+        HostedTool(kind=""),
+    )
+    assert hosted(context_management={"edits": [{"type": "clear_tool_uses_20250919"}]}) == ()
+    assert hosted(mcp_servers=[{"type": "url", "url": "https://example.org"}]) == (
+        HostedTool(kind=""),
+    )
+
+
 @pytest.mark.parametrize(
     ("thinking", "expected"),
     [
@@ -172,7 +187,7 @@ ANYTHING = st.recursive(
     fields=st.dictionaries(
         st.sampled_from(
             ("model", "max_tokens", "messages", "system", "tools", "thinking", "stream",
-             "output_config", "mcp_servers", "service_tier", "cache_control")
+             "output_config", "mcp_servers", "context_management", "fallbacks", "service_tier", "cache_control")
         ),
         ANYTHING,
     )

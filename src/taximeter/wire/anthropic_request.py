@@ -169,10 +169,7 @@ def _prompt(body: Mapping[str, Any]) -> Prompt:
             reader.read(message.get("content"))
     tools = body.get("tools")
     tools = [t for t in tools if isinstance(t, Mapping)] if isinstance(tools, list | tuple) else []
-    hosted = tuple(_hosted(tools))
-    servers = body.get("mcp_servers")
-    if isinstance(servers, list | tuple) and servers:
-        hosted += (HostedTool(kind=""),)
+    hosted = (*_hosted(tools), *_more_turns(body))
     return Prompt(
         texts=tuple(reader.texts),
         messages=len(messages),
@@ -202,6 +199,21 @@ def _hosted(tools: list[Mapping[str, Any]]) -> Iterator[HostedTool]:
             if isinstance(kind, str) and kind.startswith(prefix):
                 yield HostedTool(kind=fee, calls_max=_count(tool.get("max_uses")))
                 break
+
+
+def _more_turns(body: Mapping[str, Any]) -> Iterator[HostedTool]:
+    """What else makes Anthropic read the prompt again, as a call of its own tools does."""
+    servers, fallbacks = body.get("mcp_servers"), body.get("fallbacks")
+    if isinstance(servers, list | tuple) and servers:
+        yield HostedTool(kind="")
+    if isinstance(fallbacks, list | tuple | str) and fallbacks:  # "default" names one model.
+        yield HostedTool(kind="", calls_max=1 if isinstance(fallbacks, str) else len(fallbacks))
+    management = body.get("context_management")
+    edits = management.get("edits") if isinstance(management, Mapping) else None
+    for edit in edits if isinstance(edits, list | tuple) else ():
+        kind = edit.get("type") if isinstance(edit, Mapping) else None
+        if isinstance(kind, str) and kind.startswith("compact"):
+            yield HostedTool(kind="")
 
 
 def _cache_write(body: Mapping[str, Any]) -> Literal["", "5m", "1h"]:
