@@ -75,8 +75,14 @@ class PromptReader:
         """A chat message, or a message item of the Responses API."""
         message = mapping(message)
         self.messages += 1
-        for key in ("name", "tool_call_id", "reasoning_content", "reasoning", "refusal"):
+        for key in ("name", "tool_call_id", "refusal"):
             self._add_text(message.get(key))
+        # Gateways repeat a thought under several names; it is read once by the model.
+        thoughts = [message.get("reasoning_content"), message.get("reasoning")]
+        for detail in items(message.get("reasoning_details")):
+            thoughts += [mapping(detail).get(key) for key in ("text", "summary", "data")]
+        for thought in dict.fromkeys(filter(_is_text, thoughts)):
+            self._add_text(thought)
         self.read_content(message.get("content"))
         calls = items(message.get("tool_calls"))
         for call in (*calls, {"function": message.get("function_call")}):
@@ -175,7 +181,7 @@ class PromptReader:
 
     def read_schema(self, schema: Any) -> None:
         """A response format with a schema is rendered into the prompt like a tool."""
-        if isinstance(schema, dict) and schema.get("type") not in {None, "text"}:
+        if string(mapping(schema).get("type")) not in {"", "text"}:
             self.tools.append(schema)
 
     def read_text_or_tokens(self, prompt: Any) -> None:
@@ -188,6 +194,10 @@ class PromptReader:
     def _add_text(self, text: Any) -> None:
         if isinstance(text, str) and text:
             self.texts.append(clean(text))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _compact(value: Any) -> str:
