@@ -140,6 +140,23 @@ def test_the_ceiling_is_no_cheaper_than_any_current_text_model(provider: str) ->
             assert card.rates["output"] <= ceiling.rates["output"], card.model
 
 
+def test_a_ceiling_knows_long_prompts_and_priority() -> None:
+    ceiling = BOOK.ceiling("google")
+    dear = found("google", "gemini-3-pro-preview")
+    for tokens in (200_000, 200_001):
+        usage = Usage(input_tokens=tokens, output_tokens=1000)
+        assert BOOK.cost(ceiling, usage).atto >= BOOK.cost(dear, usage).atto
+    usage = Usage(input_tokens=1000)
+    fast = BOOK.cost(BOOK.ceiling("openai"), usage, service_tier="priority")
+    known = BOOK.cost(found("openai", "gpt-5.4"), usage, service_tier="priority")
+    assert fast.atto >= known.atto
+
+
+def test_a_gateways_ceiling_covers_the_dearest_that_it_sells() -> None:
+    ceiling, dear = BOOK.ceiling("openrouter"), found("openrouter", "openai/gpt-5.5-pro")
+    assert ceiling.rates["output"] >= dear.rates["output"]
+
+
 def test_an_unknown_provider_has_the_dearest_ceiling_of_first_parties() -> None:
     unknown = BOOK.ceiling("never-heard-of")
     for provider in ("openai", "anthropic", "google", "mistral"):

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from taximeter.money import Rate
 from taximeter.pricing import engine
-from taximeter.pricing.base import Cost, RateCard
+from taximeter.pricing.base import Cost, RateCard, Tier
 from taximeter.pricing.names import FIRST_PARTIES, candidates, canonical
 from taximeter.pricing.rows import Row, card_of
 from taximeter.pricing.snapshot import Lines, load
@@ -20,6 +20,9 @@ FOUND_MAX: Final = 4096
 """Lookups remembered: model names come from answers too, so their number must be bounded."""
 
 CEILING: Final = "ceiling"
+
+COVERED: Final = 10
+"""Models of a provider in the LiteLLM map from which on it is taken to list all that are sold."""
 
 NOT_PLAUSIBLE: Final = re.compile(r"o1-pro|gpt-4-32k|gpt-4\.5")
 """Withdrawn by their maker at prices up to ten times any current model's, but still listed by some
@@ -187,31 +190,49 @@ class Book:
                 for model, text in self._lines.get(provider, {}).items()
                 if text[0] != "=" and model[:3] != "ft:" and not NOT_PLAUSIBLE.search(model)
             ]
-            # The LiteLLM map deletes what is retired; genai-prices keeps it.
-            live = [row for row in rows if row.get("q") != "genai-prices"] or rows
-            yield from (row for row in live if not row.get("n") and row.get("u", "9") > made)
+            # The LiteLLM map deletes what is retired, genai-prices keeps it; so where the first
+            # covers a provider, what only the second has is no longer sold.
+            covered = sum(row.get("q") == "litellm" for row in rows) >= COVERED
+            for row in rows:
+                retired = covered and row.get("q") == "genai-prices"
+                if not retired and not row.get("n") and row.get("u", "9") > made:
+                    yield row
 
 
 def _dearest(provider: str, rows: list[Row]) -> RateCard:
-    """One card with the highest rate of each kind; any tier or service is folded into it."""
-    rates: dict[str, Rate] = {}
-    contexts = [0]
-    answers = [0]
-    for row in rows:
-        card = card_of(row, provider=provider, model="")
-        contexts.append(card.context_tokens or 0)
-        answers.append(card.output_tokens_max or 0)
-        for kind, rate in card.rates.items():
-            rates[kind] = max(rates.get(kind, 0), rate)
+    """One card with the highest rate of each kind, at each prompt size where any model's changes."""
+    cards = [card_of(row, provider=provider, model="") for row in rows]
+    sizes = sorted({step.over for card in cards for step in card.tiers})
+    priority: dict[str, Rate] = {}
+    for card in cards:
+        _raise(priority, card.variants.get("priority", {}))
     return RateCard(
         provider=provider,
         model="",
-        rates=rates,
-        context_tokens=max(contexts) or None,
-        output_tokens_max=max(answers) or None,
+        rates=_highest(cards, 0),
+        # Inclusive: some are, and the others then hold one token too early.
+        tiers=tuple(Tier(over=size, inclusive=True, rates=_highest(cards, size)) for size in sizes),
+        variants={"priority": priority} if priority else {},
+        context_tokens=max((card.context_tokens or 0 for card in cards), default=0) or None,
+        output_tokens_max=max((card.output_tokens_max or 0 for card in cards), default=0) or None,
         reasons=True,
         flags=(CEILING,),
     )
+
+
+def _highest(cards: list[RateCard], prompt_tokens: int) -> dict[str, Rate]:
+    rates: dict[str, Rate] = {}
+    for card in cards:
+        _raise(rates, card.rates)
+        for step in card.tiers:
+            if step.over <= prompt_tokens:
+                _raise(rates, step.rates)
+    return rates
+
+
+def _raise(rates: dict[str, Rate], others: Mapping[str, Rate]) -> None:
+    for kind, rate in others.items():
+        rates[kind] = max(rates.get(kind, 0), rate)
 
 
 @lru_cache(maxsize=1)

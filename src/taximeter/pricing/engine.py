@@ -56,8 +56,11 @@ def cost(
     if at is not None and (card.history or card.off_peak is not None) and 0 <= at < AT_MAX:
         card = card_at(card, at)
     tier = 0
-    if card.tiers:
-        tier = tier_of(card, usage.input_tokens if context_tokens is None else context_tokens)
+    tiers = card.tiers
+    if tiers:
+        prompt = usage.input_tokens if context_tokens is None else context_tokens
+        if prompt >= tiers[0].over:
+            tier = tier_of(card, prompt)
     plan = card.memo.get((tier, service_tier, region))
     rates, fallbacks = plan if plan is not None else plan_of(card, tier, service_tier, region)
 

@@ -6,7 +6,8 @@ per million tokens, ``"10000"`` for a fee of 1 cent), so that a row is exact and
 ``r`` rates · ``t`` tiers ``[over, inclusive, rates, variants]`` · ``v`` variants by service tier ·
 ``c`` context window · ``m`` output maximum · ``x`` may reason unseen · ``f`` free · ``g`` region
 factors in thousandths · ``o`` off-peak ``{"r": rates, "w": [[weekdays, minute, minute]]}`` ·
-``s`` since · ``u`` until · ``q`` source · ``h`` earlier rows, oldest first
+``s`` since · ``u`` until · ``q`` source · ``h`` rows of other days · ``n`` no text model that is sold:
+does not count towards a ceiling
 """
 
 from __future__ import annotations
