@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -229,7 +230,7 @@ def configure(
         opened = open_store(store)
         _SETTINGS["store"] = opened
         if hasattr(opened, "save"):
-            RUNTIME.ledger = opened
+            RUNTIME.ledger = opened  # type: ignore[assignment]
     if prices is not None:
         from taximeter.pricing.book import embedded
 
@@ -340,7 +341,7 @@ def quote(*, model: str, provider: str | None = None, **request: Any) -> Estimat
     """
     from taximeter.estimating import estimate
 
-    return estimate(RUNTIME.book, model, provider, request)
+    return estimate(RUNTIME.book, model, provider, request, at=time.time())
 
 
 from taximeter.estimating import Estimate  # noqa: E402  (a return type of the public API)

@@ -316,11 +316,12 @@ class Budget:
 
     def covers(self, now: float) -> tuple[Cover, ...]:
         """This budget's limits in the windows that ``now`` falls in."""
-        covers = [self._cover("usd", self._cap, self._window, now)]
-        for limit in self.limits:
-            if limit.unit != "usd" or limit.window != self._window:
-                covers.append(self._cover(limit.unit, limit.amount, limit.window, now))
-        return tuple(covers)
+        others = (
+            self._cover(limit.unit, limit.amount, limit.window, now)
+            for limit in self.limits
+            if limit.unit != "usd" or limit.window != self._window
+        )
+        return (self._cover("usd", self._cap, self._window, now), *others)
 
     def _cover(self, unit: str, amount: int | None, window: Window, now: float) -> Cover:
         return Cover(

@@ -298,9 +298,11 @@ class Call:
         if not used or not self._seen:
             self._look_at = self._seen + min(max(slack, 64), FIRST_LOOK_BYTES)
             return
-        # Text may become four times denser than it has been before anything is missed.
+        # Where the provider itself keeps the cap, this only looks for one that does not. Where we
+        # must cut in time, text may become four times denser before anything is missed.
+        haste = 4 if self.admitted.extendable else 1.5
         bytes_per_token = max(self._seen / used, 1.0)
-        self._look_at = self._seen + max(int(slack * bytes_per_token / 4), 1)
+        self._look_at = self._seen + max(int(slack * bytes_per_token / haste), 256)
 
     # --- the fare, and the end -------------------------------------------------------------------
 

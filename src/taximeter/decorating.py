@@ -60,7 +60,7 @@ def _generator(fn: Callable[..., Any], make: Callable[[], Budget]) -> Callable[.
                 except GeneratorExit:
                     own.run(steps.close)
                     raise
-                except BaseException as thrown:
+                except BaseException as thrown:  # noqa: BLE001 (what was thrown in goes on in)
                     value = own.run(steps.throw, thrown)
                 else:
                     value = own.run(steps.send, sent)

@@ -35,7 +35,7 @@ class Estimate:
 
 
 def estimate(
-    book: PriceBook, model: str, provider: str | None, request: Mapping[str, Any]
+    book: PriceBook, model: str, provider: str | None, request: Mapping[str, Any], *, at: float
 ) -> Estimate:
     """See :func:`taximeter.quote`."""
     body = {"model": model, **request}
@@ -45,15 +45,19 @@ def estimate(
     read = wire.read_request(path, body)
     name = provider or providers.owner(model, wire.name)
     who = providers.named(name)
-    quoted = quoting.make(read, who, book, ceiling=False)
+    quoted = quoting.make(read, who, book, at=at, ceiling=False)
     if quoted.card is None:
         raise PriceUnknownError(name, model)
     most = quoted.output_max
     line = quoted.line(sound=True)
+    facts = {**quoted.facts, "media": bool(read.prompt.images or read.prompt.media_bytes)}
     expected = book.bound(
-        quoted.card, input_tokens=quoted.input_expected, output_tokens=(most or 0) * read.choices
+        quoted.card,
+        input_tokens=quoted.input_expected,
+        output_tokens=(most or 0) * read.choices,
+        **facts,
     )
-    given = book.bound(quoted.card, input_tokens=quoted.input_expected, output_tokens=0)
+    given = book.bound(quoted.card, input_tokens=quoted.input_expected, output_tokens=0, **facts)
     return Estimate(
         model=model,
         provider=name,

@@ -9,7 +9,7 @@ Sources: docs/decisions/0002 (where we listen) and the abort table of docs/decis
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -25,6 +25,7 @@ class Provider:
         stream_usage: ``"ask"``: usage in a stream must be asked for; ``"unasked"``: it comes anyway;
             ``"try"``: an unlisted host, which may refuse the question with a 4xx.
         cap_covers_reasoning: The output cap is known to include hidden reasoning.
+        region: Where the host says it runs (Vertex), for prices that depend on it.
         local: The user's own machine: a model without a price costs nothing there.
     """
 
@@ -34,6 +35,7 @@ class Provider:
     cap_covers_reasoning: bool = True
     local: bool = False
     known_host: bool = True
+    region: str | None = None
 
 
 UNKNOWN: Final = Provider(name="unknown", stream_usage="try", known_host=False)
@@ -99,7 +101,10 @@ def identify(host: str, port: int | None, wire: str, model: str) -> Provider:
     """The provider behind ``host``, or the maker of ``model`` where the host is not listed."""
     name = _by_host(host.lower().rstrip("."))
     if name is not None:
-        return _provider(name, known_host=True)
+        provider = _provider(name, known_host=True)
+        if name == "vertex" and "-aiplatform" in host:
+            provider = replace(provider, region=host.lower().partition("-aiplatform")[0])
+        return provider
     if host.lower() in _LOCAL_HOSTS and port in _LOCAL_PORTS:
         return Provider(name="local", stops_on_abort=True, stream_usage="try", local=True)
     return _provider(owner(model, wire), known_host=False)

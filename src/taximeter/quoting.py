@@ -8,7 +8,9 @@ bill smaller, never larger. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from taximeter.money import ATTO_PER_NANO, Amount, round_up
 from taximeter.pricing.base import PriceBook, RateCard
@@ -56,6 +58,7 @@ class Quote:
             maximum; None where neither is known.
         hidden_output: The model may bill output that no one sees.
         unbounded: Why the cost has no finite bound; None if it has one.
+        facts: What else the price depends on: when, where, how large the searches are.
     """
 
     request: WireRequest
@@ -71,6 +74,7 @@ class Quote:
     unbounded: str | None
     sound: Line
     likely: Line
+    facts: Mapping[str, Any]
 
     def line(self, *, sound: bool) -> Line:
         """The line of ``strict`` (sound) or of ``clamp`` (likely) amounts in USD."""
@@ -98,12 +102,14 @@ def make(
     provider: Provider,
     book: PriceBook,
     *,
+    at: float,
     ceiling: bool,
     exact_texts: bool = True,
 ) -> Quote:
     """Quote ``request`` at ``provider``'s rates.
 
     Args:
+        at: When it is sent, in seconds since the epoch: prices have dates.
         ceiling: Price an unknown model at the provider's dearest rates (else it stays unpriced).
         exact_texts: A tokenizer may be used if one is installed (False on an event loop).
     """
@@ -125,6 +131,11 @@ def make(
         likely = bound  # Earlier turns are billed again and cannot be seen.
     hidden = _hidden_output(request, card)
     asked, output_max = _output(request, card, provider, hidden)
+    facts = {
+        "at": at,
+        "region": provider.region,
+        "search_context_size": _search_context_size(request),
+    }
     return Quote(
         request=request,
         provider=provider,
@@ -137,22 +148,40 @@ def make(
         output_max=output_max,
         hidden_output=hidden,
         unbounded=unbounded or (None if output_max is not None else "no output limit is known"),
-        sound=_line(book, card, request, bound if bound is not None else likely),
-        likely=_line(book, card, request, likely),
+        sound=_line(book, card, request, bound if bound is not None else likely, facts),
+        likely=_line(book, card, request, likely, facts),
+        facts=facts,
     )
 
 
-def _line(book: PriceBook, card: RateCard | None, request: WireRequest, tokens: int) -> Line:
+def _line(
+    book: PriceBook,
+    card: RateCard | None,
+    request: WireRequest,
+    tokens: int,
+    known: Mapping[str, Any],
+) -> Line:
     if card is None:
         return Line(0, 0)
+    prompt = request.prompt
     facts = {
+        **known,
         "service_tier": request.service_tier,
-        "cache_write": request.prompt.cache_write,
+        "cache_write": prompt.cache_write,
         "requests": _fees(request),
+        "media": bool(
+            prompt.images or prompt.media_bytes or prompt.references or prompt.server_state
+        ),
     }
     base = book.bound(card, input_tokens=tokens, output_tokens=0, **facts).atto
     slope = book.bound(card, input_tokens=tokens, output_tokens=1, **facts).atto - base
     return Line(base, slope * request.choices)
+
+
+def _search_context_size(request: WireRequest) -> str | None:
+    options = request.body.get("web_search_options")
+    size = options.get("search_context_size") if isinstance(options, Mapping) else None
+    return size if isinstance(size, str) else None
 
 
 def _fees(request: WireRequest) -> dict[str, int]:

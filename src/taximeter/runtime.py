@@ -57,7 +57,7 @@ class Runtime:
         self.on_settled: list[Callable[[Call], None]] = []
         self._book: PriceBook | None = None
         self._owned: dict[tuple[int, int], dict[str, Call]] = {}
-        self._deferred: deque[tuple[Call, Ending, str | None]] = deque()
+        self._deferred: deque[tuple[Call, Ending, str | None, Callable[[], Any] | None]] = deque()
         self._sharpening = threading.Lock()
         self._heart: threading.Thread | None = None
         self._pid = os.getpid()
@@ -106,7 +106,7 @@ class Runtime:
                 by_key[cover.key] = budget.store
         enforcing = any(cover.enforcing and cover.unit == "usd" for cover in covers)
         # By bytes: microseconds. A tokenizer is asked only if that estimate is refused.
-        quote = quoting.make(request, who, self.book, ceiling=enforcing, exact_texts=False)
+        quote = quoting.make(request, who, self.book, at=now, ceiling=enforcing, exact_texts=False)
         if enforcing and "ceiling" in quote.flags:
             for cover in covers:
                 if cover.enforcing and cover.terms.unknown_model == "refuse":
@@ -194,7 +194,7 @@ class Runtime:
         with self._sharpening:  # The first use loads the vocabulary; once is enough.
             sharper = quoting.make(
                 call.quote.request, call.quote.provider, self.book,
-                ceiling=call.quote.card is not None, exact_texts=True,
+                at=call.started_at, ceiling=call.quote.card is not None, exact_texts=True,
             )  # fmt: skip
         if sharper.input_likely >= call.quote.input_likely:
             return False
@@ -317,25 +317,36 @@ class Runtime:
                 ledger.save(settled.entry)
             except StoreError:
                 log.error("entry %s was not saved: %s", call.id, settled.entry, exc_info=True)
-        for budget in budgets:
-            budget.settled_call(call, settled)
-        self._forget(call)
-        for listener in self.on_settled:
-            listener(call)
-        self.queue.changed(settled.amounts)
+        try:
+            for budget in budgets:
+                budget.settled_call(call, settled)
+            for listener in self.on_settled:
+                listener(call)
+        finally:  # A listener that raises must not leave others waiting for money that is free.
+            self._forget(call)
+            self.queue.changed(settled.amounts)
 
-    def defer(self, call: Call, ending: Ending, error: str | None = None) -> None:
-        """Settle soon. For finalizers: they may run anywhere, even inside a store's own lock."""
-        if not call.ended:
-            self._deferred.append((call, ending, error))
+    def defer(
+        self,
+        call: Call,
+        ending: Ending,
+        error: str | None = None,
+        *,
+        hang_up: Callable[[], Any] | None = None,
+    ) -> None:
+        """Hang up and settle soon. For finalizers: they may run anywhere, inside any lock."""
+        if not call.ended or hang_up is not None:
+            self._deferred.append((call, ending, error, hang_up))
 
     def drain(self) -> None:
         """Settle what finalizers have left behind."""
         while self._deferred:
             try:
-                call, ending, error = self._deferred.popleft()
+                call, ending, error, hang_up = self._deferred.popleft()
             except IndexError:
                 return
+            if hang_up is not None:
+                _quietly(hang_up)
             self.settle(call, ending, error=error)
 
     def settle_all(self) -> None:

@@ -18,6 +18,9 @@ from taximeter.usage import Settlement, Usage, UsageSource
 from taximeter.wire.base import Meter
 
 READ_AHEAD_SECONDS = 2.0
+RATE_SECONDS_MIN = 1.0
+"""A rate observed for less than this is mostly chance; then it counts as typical at least."""
+TOKENS_PER_SECOND_TYPICAL = 150.0
 
 
 class Ending(Enum):
@@ -43,10 +46,13 @@ class Progress:
 
     def read_ahead(self) -> int:
         """Tokens the provider may have generated that had not arrived: two seconds at this rate."""
-        if self.first_token_at is None:
+        if self.first_token_at is None or not self.likely:
             return READ_AHEAD_TOKENS_MAX
         elapsed = max(self.now - self.first_token_at, 1e-3)
-        return min(int(self.likely / elapsed * READ_AHEAD_SECONDS), READ_AHEAD_TOKENS_MAX)
+        rate = self.likely / elapsed
+        if elapsed < RATE_SECONDS_MIN:
+            rate = max(rate, TOKENS_PER_SECOND_TYPICAL)
+        return min(int(rate * READ_AHEAD_SECONDS), READ_AHEAD_TOKENS_MAX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +96,10 @@ def outcome(
             usage=Usage(), usage_source="provider", settlement="void", cost=Cost(0), card=card
         )
     known = meter.usage if meter is not None else None
-    if meter is not None and meter.terminal and known is not None and meter.error is None:
+    facts = getattr(meter, "facts", None) or {}
+    # Anthropic's figures are final one event before the last: a stream left in between is exact.
+    final = meter is not None and (meter.terminal or bool(facts.get("usage_final")))
+    if meter is not None and final and known is not None and meter.error is None:
         cost = price(book, card, quote, known, meter)
         return Outcome(
             usage=known,
@@ -160,7 +169,7 @@ def price(
     """Cost of ``usage`` and of the other models billed inside the answer; None if unpriced."""
     if card is None:
         return Cost(0) if quote.provider.local else None
-    facts = dict(getattr(meter, "facts", None) or {})
+    facts = {**quote.facts, **(getattr(meter, "facts", None) or {})}
     context_tokens = getattr(meter, "context_tokens", None)
     if context_tokens is not None:
         facts["context_tokens"] = context_tokens
@@ -168,8 +177,10 @@ def price(
     cost = book.cost(card, usage, service_tier=tier or quote.request.service_tier, **facts)
     atto, lines, flags = cost.atto, cost.lines, cost.flags
     for part in meter.parts if meter is not None else ():
+        if part.kind == "declined" and not part.usage.output_tokens:
+            continue  # A model that refused before its first token is not billed.
         part_card = book.find(quote.provider.name, part.model) or card
-        extra = book.cost(part_card, part.usage)
+        extra = book.cost(part_card, part.usage, at=quote.facts["at"])
         atto, lines, flags = atto + extra.atto, lines + extra.lines, flags + extra.flags
     return Cost(atto, lines, tuple(dict.fromkeys(flags + card.flags)))
 

@@ -31,7 +31,8 @@ def dual(error: BudgetExceededError) -> BudgetExceededError:
         if (module := sys.modules.get(package)) is not None and hasattr(module, name)
     )
     if bases:
-        error.__class__ = _dual_class(type(error), bases)
+        kind: Any = type(error)
+        error.__class__ = _dual_class(kind, bases)
     return error
 
 

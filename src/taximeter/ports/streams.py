@@ -30,14 +30,23 @@ class Metered:
         self._closed = False
         call.attention = True  # The first chunk is looked at: it tells when output began.
         call.shell.stream = weakref.ref(self)
-        weakref.finalize(
-            self, RUNTIME.defer, call, Ending.LEFT, "the stream was dropped"
-        ).atexit = False
 
     def __getattr__(
         self, name: str
     ) -> Any:  # ``elapsed`` and whatever else the library keeps there
         return getattr(self._inner, name)
+
+    def __del__(self) -> None:
+        """Dropped: nobody will read on, so nobody should pay on. Never does more than take note."""
+        closed, call = self.__dict__.get("_closed", True), self.__dict__.get("_call")
+        if not closed and call is not None:
+            RUNTIME.defer(
+                call, Ending.LEFT, "the stream was dropped", hang_up=self._hang_up_dropped()
+            )
+
+    def _hang_up_dropped(self) -> Callable[[], Any] | None:
+        """How to hang up on a stream that was dropped before its end."""
+        raise NotImplementedError
 
     def left_by(self, me: tuple[int, int]) -> bool:
         """``me`` has begun to read this stream, and is not reading it any more."""
@@ -147,9 +156,16 @@ class SyncMetered(Metered):
     def abandon(self) -> None:
         self.close()
 
+    def _hang_up_dropped(self) -> Callable[[], Any] | None:
+        return None if self._call.ended or _drains(self._call) else self._inner.close
+
 
 class AsyncMetered(Metered):
     """For ``AsyncByteStream``: iterate once, then ``aclose``."""
+
+    def __init__(self, inner: Any, call: Call, decode: Callable[[bytes], bytes] | None) -> None:
+        super().__init__(inner, call, decode)
+        self._loop = _running_loop()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         call, receive, decode = self._call, self._call.receive_data, self._decode
@@ -222,14 +238,22 @@ class AsyncMetered(Metered):
             await self._end()
         await self._inner.aclose()
 
+    def _hang_up_dropped(self) -> Callable[[], Any] | None:
+        loop, close = self._loop, self._inner.aclose
+        if loop is None or self._call.ended or loop.is_closed():
+            return None
+
+        def start() -> None:
+            task = loop.create_task(close())
+            _closing.add(task)
+            task.add_done_callback(_closing.discard)
+
+        return lambda: loop.call_soon_threadsafe(start)
+
     def abandon(self) -> Coroutine[Any, Any, None] | None:
         """Settle now; close as soon as the loop gets to it. Awaitable where the caller can wait."""
         RUNTIME.settle(self._call, Ending.LEFT)
-        asyncio = sys.modules.get("asyncio")
-        try:
-            loop = asyncio.get_running_loop() if asyncio is not None else None
-        except RuntimeError:
-            return None
+        loop = _running_loop()
         if loop is not None:
             task = loop.create_task(self.aclose())
             _closing.add(task)
@@ -239,6 +263,15 @@ class AsyncMetered(Metered):
 
 
 _closing: Final[set[Any]] = set()
+
+
+def _running_loop() -> Any:
+    """The asyncio loop that runs here, or None (then nothing can be awaited)."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        return asyncio.get_running_loop() if asyncio is not None else None
+    except RuntimeError:
+        return None
 
 
 def _drains(call: Call) -> bool:

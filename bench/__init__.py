@@ -1,0 +1,1 @@
+"""Benchmarks: each compares with the bare thing in the same run, interleaved, and prints medians."""
