@@ -142,6 +142,26 @@ def test_responses_request_is_read_in_full() -> None:
     assert prompt.images[0].width == 640
 
 
+@pytest.mark.parametrize(
+    ("body", "tool"),
+    [
+        ({"web_search_options": {}}, HostedTool(kind="web_search", calls_max=1)),
+        ({"plugins": [{"id": "web"}]}, HostedTool(kind="web_search", calls_max=1)),
+        ({"search_parameters": {"mode": "auto"}}, HostedTool(kind="search_source", calls_max=20)),
+        ({"tools": [{"type": "openrouter:web_search"}]}, HostedTool(kind="web_search")),
+        (
+            {"tools": [{"type": "web_search_preview_2025_03_11"}]},
+            HostedTool(kind="web_search_preview"),
+        ),
+        ({"tools": [{"type": "something_new"}]}, HostedTool(kind="")),
+    ],
+)
+def test_search_that_the_provider_runs_is_a_hosted_tool(
+    body: dict[str, Any], tool: HostedTool
+) -> None:
+    assert CHAT.read_request("/v1/chat/completions", body).prompt.hosted_tools == (tool,)
+
+
 def test_completions_bill_best_of_for_every_prompt() -> None:
     body = {"model": "davinci-002", "prompt": ["a", "b"], "n": 2, "best_of": 5, "max_tokens": 7}
     read = COMPLETIONS.read_request("/v1/completions", body)

@@ -2,7 +2,7 @@
 
 Usage comes in the last chunk (``choices: []``) if it was asked for, on the chunk with
 ``finish_reason``, on every chunk (Perplexity, Databricks) or twice (Groq): the last one counts and
-nothing is added up. Source: docs/concepts/wires.md.
+nothing is added up.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from taximeter.wire.images import decoded_size, measure
 # The provider's own tools, by type without its version, and the fee each call is billed under.
 _HOSTED: Final = {
     "web_search": "web_search",
-    "web_search_preview": "web_search",
+    "web_search_preview": "web_search_preview",  # dearer with models that do not reason
+    "search_source": "search_source",
     "x_search": "x_search",
     "file_search": "file_search",
     "collections_search": "document_search",
@@ -175,7 +176,8 @@ class PromptReader:
                 continue
             fee = _HOSTED.get(kind)
             if fee is None:  # "web_search_2025_08_26": types carry versions.
-                fee = next((f for name, f in _HOSTED.items() if kind.startswith(name)), "")
+                names = [name for name in _HOSTED if kind.startswith(name)]
+                fee = _HOSTED[max(names, key=len)] if names else ""
             calls = count(tool.get("max_uses"))
             self.hosted.append(HostedTool(kind=fee, calls_max=calls))
 

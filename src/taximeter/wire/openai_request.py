@@ -16,6 +16,7 @@ from taximeter.wire.openai_prompt import PromptReader
 
 # Models of OpenAI's own, which refuse or deprecate ``max_tokens``. gpt-oss is served by others.
 _OPENAI_MODEL: Final = re.compile(r"(?:ft:)?(?:gpt-(?!oss)|o\d|chatgpt-|codex-)")
+_XAI_SOURCES: Final = 20  # when the request does not say
 _DEPLOYMENT: Final = re.compile(r"/deployments/([^/]+)/")
 
 
@@ -61,11 +62,7 @@ def read_chat_request(wire: str, path: str, body: Mapping[str, Any]) -> WireRequ
     reader.read_tools(items(body.get("tools")) or items(body.get("functions")))
     reader.read_schema(body.get("response_format"))
     reader.read_content(mapping(body.get("prediction")).get("content"))
-    if isinstance(body.get("web_search_options"), dict) or "search_parameters" in body:
-        reader.read_tools([{"type": "web_search"}])
-    for plugin in items(body.get("plugins")):  # OpenRouter
-        if mapping(plugin).get("id") == "web":
-            reader.read_tools([{"type": "web_search"}])
+    reader.read_tools(_searches(body))
     return WireRequest(
         wire=wire,
         path=path,
@@ -79,6 +76,23 @@ def read_chat_request(wire: str, path: str, body: Mapping[str, Any]) -> WireRequ
         service_tier=string(body.get("service_tier")) or None,
         prompt=reader.prompt(body),
     )
+
+
+def _searches(body: Mapping[str, Any]) -> list[Any]:
+    """Searches that are asked for by a field, not by a tool, with the most of them there can be."""
+    searches: list[Any] = []
+    if isinstance(body.get("web_search_options"), dict):  # One search before the answer.
+        searches.append({"type": "web_search", "max_uses": 1})
+    live = body.get("search_parameters")
+    if isinstance(live, dict) and live.get("mode") != "off":  # xAI bills each source it reads.
+        sources = count(live.get("max_search_results"))
+        searches.append(
+            {"type": "search_source", "max_uses": _XAI_SOURCES if sources is None else sources}
+        )
+    plugins = [mapping(plugin).get("id") for plugin in items(body.get("plugins"))]
+    if "web" in plugins:  # OpenRouter searches once.
+        searches.append({"type": "web_search", "max_uses": 1})
+    return searches
 
 
 def read_completions_request(wire: str, path: str, body: Mapping[str, Any]) -> WireRequest:

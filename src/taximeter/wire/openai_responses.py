@@ -2,7 +2,7 @@
 
 Usage comes once, in ``response.completed`` (or ``incomplete``; ``failed`` has none). Calls of hosted
 tools are not in it: output items are counted. The first event says ``service_tier: auto``, the last
-what was served. Source: docs/concepts/wires.md.
+what was served.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ All of these say ``prompt_tokens`` and ``completion_tokens`` (or ``input_tokens`
 - Mistral leaves audio out of ``prompt_tokens``.
 - Azure's Grok reports more cached tokens than prompt tokens (its hidden prefix is not billed).
 
-Source: docs/concepts/usage.md; every rule has recordings that show it.
+Every rule has recordings that show it, and a case in tests/wire/test_openai_usage.py.
 """
 
 from __future__ import annotations

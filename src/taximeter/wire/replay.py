@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import random
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from taximeter.usage import Part
 from taximeter.wire.base import Meter
 from taximeter.wire.body import count, mapping, string
 from taximeter.wire.registry import NAMES, by_name
+
+if TYPE_CHECKING:  # Chance is handed in: nothing here makes any.
+    import random
 
 Pricing = Callable[["Replayed"], str | None]
 """Cost in USD of what was replayed, as a decimal string, or None where no price is known."""
