@@ -200,6 +200,8 @@ class ChatMeter(StreamMeter):
         content = message.get("content")
         if isinstance(content, str):
             shown.add_text(content)
+            if len(message) == 1:  # Nearly every delta.
+                return
         else:
             _decode_parts(content, shown)
         shown.add_text(message.get("refusal"))
