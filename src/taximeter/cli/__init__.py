@@ -15,7 +15,7 @@ from typing import Final
 
 from taximeter.errors import TaximeterError
 
-COMMANDS: Final = ("run", "stats", "estimate", "prices", "replay")
+COMMANDS: Final = ("run", "demo", "stats", "estimate", "prices", "replay")
 
 FAILED: Final = 2
 INTERRUPTED: Final = 130
