@@ -16,6 +16,7 @@ from taximeter.call import Call
 from taximeter.context import SCOPE, Scope
 from taximeter.errors import BudgetExceededError
 from taximeter.ports import exchange
+from taximeter.ports.codec import Codec
 from taximeter.ports.poison import dual, poisoned
 from taximeter.ports.streams import AsyncMetered, SyncMetered
 from taximeter.runtime import RUNTIME
@@ -226,8 +227,8 @@ def _answer(
         RUNTIME.settle(call, Ending.REFUSED)
     elif stream:
         inner = response.stream
-        decode = _decoder(response, call)
-        response.stream = stream_class(_module_of(client))(inner, call, decode)
+        codec = _codec(response, call)
+        response.stream = stream_class(_module_of(client))(inner, call, codec)
     else:
         _whole(response, call)
     return response
@@ -243,25 +244,24 @@ def _whole(response: Any, call: Call) -> None:
     RUNTIME.settle(call, Ending.COMPLETE if complete else Ending.ENDED_EARLY)
 
 
-def _decoder(response: Any, call: Call) -> Callable[[bytes], bytes] | None:
-    """A decoder for compressed bytes; from here on the response carries them plain."""
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding in ("", "identity"):
+def _codec(response: Any, call: Call) -> Codec | None:
+    """How to read, and hand on, compressed bytes; None where they are plain."""
+    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    if coding in ("", "identity"):
         return None
     decoder = response._get_content_decoder()
     if type(decoder).__name__ == "IdentityDecoder":
         # Not supported by this installation: nobody can read it, so nobody rewrites it.
         call.meter = None
         return None
-    del response._decoder
-    del response.headers["content-encoding"]
-    response.headers.pop("content-length", None)
-
-    def decode(data: bytes) -> bytes:
-        plain = decoder.decode(data)
-        return plain if isinstance(plain, bytes) else b"".join(plain)
-
-    return decode
+    del response._decoder  # It keeps state; the response makes itself another one.
+    changes = exchange.may_change(call)
+    codec = Codec(decoder, coding, rewrites=changes)
+    if codec.hands_on_plain:
+        del response.headers["content-encoding"]
+    if changes:
+        response.headers.pop("content-length", None)
+    return codec
 
 
 @functools.cache

@@ -13,19 +13,22 @@ from taximeter import context
 from taximeter.call import Call, Stop
 from taximeter.errors import BudgetExceededError
 from taximeter.ports import exchange
+from taximeter.ports.codec import Codec
 from taximeter.runtime import RUNTIME
 from taximeter.settlement import Ending
 
 _THREAD_START: Final = threading.Thread.start
+DROPPED: Final = "the stream was dropped"
 
 
 class Metered:
     """What sync and async metered streams share. ``inner``: the client library's own stream."""
 
-    def __init__(self, inner: Any, call: Call, decode: Callable[[bytes], bytes] | None) -> None:
+    def __init__(self, inner: Any, call: Call, codec: Codec | None) -> None:
         self._inner = inner
+        self._chunks: Any = None  # the iterator over ``inner``: a drain goes on where it stands
         self._call = call
-        self._decode = decode  # content decoding, where the bytes are compressed and rewritten
+        self._codec = codec  # where the bytes are compressed
         self._reader: tuple[int, int] | None = None
         self._closed = False
         call.attention = True  # The first chunk is looked at: it tells when output began.
@@ -37,15 +40,21 @@ class Metered:
         return getattr(self._inner, name)
 
     def __del__(self) -> None:
-        """Dropped: nobody will read on, so nobody should pay on. Never does more than take note."""
-        closed, call = self.__dict__.get("_closed", True), self.__dict__.get("_call")
-        if not closed and call is not None:
-            RUNTIME.defer(
-                call, Ending.LEFT, "the stream was dropped", hang_up=self._hang_up_dropped()
-            )
+        # Dropped: nobody will read on, so nobody should pay on. A finalizer may run anywhere, even
+        # inside a lock of the HTTP client's, so here it is only noted.
+        if self.__dict__.get("_closed", True):
+            return
+        if not self._call.ended and _drains(self._call):
+            self._begin_drain()
+        else:
+            self._let_go()
 
-    def _hang_up_dropped(self) -> Callable[[], Any] | None:
-        """How to hang up on a stream that was dropped before its end."""
+    def _begin_drain(self) -> None:
+        """Read on to the usage event without the caller (``on_abort="drain"``)."""
+        raise NotImplementedError
+
+    def _let_go(self) -> None:
+        """Arrange for the connection to be closed and the call to be settled."""
         raise NotImplementedError
 
     def left_by(self, me: tuple[int, int]) -> bool:
@@ -77,23 +86,33 @@ class SyncMetered(Metered):
     """For ``SyncByteStream``: iterate once, then ``close``."""
 
     def __iter__(self) -> Iterator[bytes]:
-        call, receive, decode = self._call, self._call.receive_data, self._decode
+        call, receive, codec = self._call, self._call.receive_data, self._codec
         self._reader = context.owner()
+        self._chunks = iter(self._inner)
         try:
-            for data in self._inner:
-                out = receive(data if decode is None else decode(data))
+            for data in self._chunks:
+                out = receive(data if codec is None else codec.decode(data))
                 if call.attention:
                     out, error, ended = self._attend(out)
+                    if codec is not None:
+                        out = codec.encode(out, data)
                     if out:
                         yield out
                     if error is not None:
                         raise error
                     if ended:
+                        if codec is not None and (tail := codec.finish()):
+                            yield tail
                         return
-                elif out:
+                    continue
+                if codec is not None:
+                    out = codec.encode(out, data)
+                if out:
                     yield out
             out = call.receive_eof()
             self._end()
+            if codec is not None:
+                out = codec.encode(out) + codec.finish()
             if out:
                 yield out
         except BudgetExceededError:
@@ -102,9 +121,8 @@ class SyncMetered(Metered):
             self._leave()
             raise
         except BaseException as error:
-            if not self._closed:
-                RUNTIME.settle(call, exchange.ending_of(error), error=_text(error))
-                raise
+            RUNTIME.settle(call, exchange.ending_of(error), error=_text(error))
+            raise
 
     def _attend(self, out: bytes) -> tuple[bytes, BudgetExceededError | None, bool]:
         call = self._call
@@ -128,15 +146,19 @@ class SyncMetered(Metered):
 
     def _leave(self) -> None:
         if not self._call.ended and _drains(self._call):
-            _THREAD_START(threading.Thread(target=self._drain, daemon=True))
+            self._begin_drain()
         else:
             RUNTIME.settle(self._call, Ending.LEFT)
 
+    def _begin_drain(self) -> None:
+        self._closed = True
+        _THREAD_START(threading.Thread(target=self._drain, daemon=True))
+
     def _drain(self) -> None:
-        """Read on to the usage event (``on_abort="drain"``), then settle exactly."""
+        codec = self._codec
         try:
-            for data in self._inner:
-                self._call.receive_data(data if self._decode is None else self._decode(data))
+            for data in self._chunks if self._chunks is not None else self._inner:
+                self._call.receive_data(data if codec is None else codec.decode(data))
             self._call.receive_eof()
         except Exception:  # noqa: BLE001 (nobody is left to tell)
             RUNTIME.settle(self._call, Ending.LEFT)
@@ -156,47 +178,58 @@ class SyncMetered(Metered):
     def abandon(self) -> None:
         self.close()
 
-    def _hang_up_dropped(self) -> Callable[[], Any] | None:
-        return None if self._call.ended or _drains(self._call) else self._inner.close
+    def _let_go(self) -> None:
+        RUNTIME.defer(self._call, Ending.LEFT, DROPPED, hang_up=self._inner.close)
 
 
 class AsyncMetered(Metered):
     """For ``AsyncByteStream``: iterate once, then ``aclose``."""
 
-    def __init__(self, inner: Any, call: Call, decode: Callable[[bytes], bytes] | None) -> None:
-        super().__init__(inner, call, decode)
+    def __init__(self, inner: Any, call: Call, codec: Codec | None) -> None:
+        super().__init__(inner, call, codec)
         self._loop = _running_loop()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        call, receive, decode = self._call, self._call.receive_data, self._decode
+        call, receive, codec = self._call, self._call.receive_data, self._codec
         self._reader = context.owner()
+        self._chunks = aiter(self._inner)
         try:
-            async for data in self._inner:
-                out = receive(data if decode is None else decode(data))
+            async for data in self._chunks:
+                out = receive(data if codec is None else codec.decode(data))
                 if call.attention:
                     out, error, ended = await self._attend(out)
+                    if codec is not None:
+                        out = codec.encode(out, data)
                     if out:
                         yield out
                     if error is not None:
                         raise error
                     if ended:
+                        if codec is not None and (tail := codec.finish()):
+                            yield tail
                         return
-                elif out:
+                    continue
+                if codec is not None:
+                    out = codec.encode(out, data)
+                if out:
                     yield out
             out = call.receive_eof()
             await self._end()
+            if codec is not None:
+                out = codec.encode(out) + codec.finish()
             if out:
                 yield out
         except BudgetExceededError:
             raise
-        except GeneratorExit:
-            RUNTIME.defer(call, Ending.LEFT)  # Nothing can be awaited while a generator is closed.
-            RUNTIME.drain()
+        except GeneratorExit:  # Nothing can be awaited while a generator is closed.
+            if not call.ended and _drains(call):
+                self._begin_drain()
+            else:
+                RUNTIME.settle(call, Ending.LEFT)
             raise
         except BaseException as error:
-            if not self._closed:
-                RUNTIME.settle(call, exchange.ending_of(error), error=_text(error))
-                raise
+            RUNTIME.settle(call, exchange.ending_of(error), error=_text(error))
+            raise
 
     async def _attend(self, out: bytes) -> tuple[bytes, BudgetExceededError | None, bool]:
         call = self._call
@@ -221,16 +254,16 @@ class AsyncMetered(Metered):
     async def aclose(self) -> None:
         self._closed = True
         if not self._call.ended and _drains(self._call):
-            asyncio = sys.modules["asyncio"]
-            self._draining = asyncio.get_running_loop().create_task(self._drain())
+            self._begin_drain()
             return
         await RUNTIME.settle_async(self._call, Ending.LEFT)
         await self._inner.aclose()
 
     async def _drain(self) -> None:
+        codec = self._codec
         try:
-            async for data in self._inner:
-                self._call.receive_data(data if self._decode is None else self._decode(data))
+            async for data in self._chunks if self._chunks is not None else self._inner:
+                self._call.receive_data(data if codec is None else codec.decode(data))
             self._call.receive_eof()
         except Exception:  # noqa: BLE001 (nobody is left to tell)
             await RUNTIME.settle_async(self._call, Ending.LEFT)
@@ -238,17 +271,28 @@ class AsyncMetered(Metered):
             await self._end()
         await self._inner.aclose()
 
-    def _hang_up_dropped(self) -> Callable[[], Any] | None:
-        loop, close = self._loop, self._inner.aclose
-        if loop is None or self._call.ended or loop.is_closed():
-            return None
+    def _begin_drain(self) -> None:
+        self._closed = True
+        self._soon(self._drain)
+
+    def _let_go(self) -> None:
+        RUNTIME.defer(self._call, Ending.LEFT, DROPPED)
+        self._soon(self._close_dropped)
+
+    async def _close_dropped(self) -> None:
+        await self._inner.aclose()
+        RUNTIME.drain()
+
+    def _soon(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run ``work`` on the loop that this stream belongs to, if that still runs."""
 
         def start() -> None:
-            task = loop.create_task(close())
+            task = self._loop.create_task(work())
             _closing.add(task)
             task.add_done_callback(_closing.discard)
 
-        return lambda: loop.call_soon_threadsafe(start)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(start)
 
     def abandon(self) -> Coroutine[Any, Any, None] | None:
         """Settle now; close as soon as the loop gets to it. Awaitable where the caller can wait."""
