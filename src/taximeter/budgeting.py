@@ -15,6 +15,7 @@ from contextlib import suppress
 from contextvars import Token
 from dataclasses import dataclass
 from decimal import Decimal
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
@@ -25,6 +26,7 @@ from taximeter.budgets.policy import Admit, Cover, Refuse, Terms
 from taximeter.budgets.windows import Window
 from taximeter.context import Scope
 from taximeter.errors import BudgetExceededError
+from taximeter.ledger import Entry
 from taximeter.money import usd
 from taximeter.report import call_row, summary_text, tree_text
 from taximeter.runtime import RUNTIME
@@ -97,13 +99,14 @@ class Budget:
         self.children: list[weakref.ref[Budget]] = []
         self._make = make
         self._tags = dict(tags or {})
-        self._calls: deque[dict[str, Any]] = deque(maxlen=CALLS_KEPT_MAX)
+        self._calls: deque[Entry] = deque(maxlen=CALLS_KEPT_MAX)
         self._open: dict[str, Call] = {}
         self._warned: set[tuple[str, float]] = set()
         self._entered: list[_Entered] = []
         self._lock = threading.RLock()
         self._key = terms.name if shared else f"{terms.name}#{uuid.uuid4().hex[:8]}"
         self._swept = False
+        self._covers: tuple[tuple[Cover, ...], float, float, str] = ((), 0.0, 0.0, "")
 
     # --- what it shows ---------------------------------------------------------------------------
 
@@ -182,7 +185,7 @@ class Budget:
             "calls_estimated": self.calls_estimated,
             "calls_open": len(self._open),
             "observed": list(self.observed),
-            "calls": list(self._calls),
+            "calls": [call_row(entry) for entry in list(self._calls)],
         }
 
     def summary(self) -> str:
@@ -316,6 +319,16 @@ class Budget:
 
     def covers(self, now: float) -> tuple[Cover, ...]:
         """This budget's limits in the windows that ``now`` falls in."""
+        covers, since, until, key = self._covers
+        if since <= now < until and key == self._key:
+            return covers
+        covers = self._covers_at(now)
+        starts = [c.window_start for c in covers if c.window_start is not None]
+        ends = [c.window_end for c in covers if c.window_end is not None]
+        self._covers = (covers, max(starts, default=0.0), min(ends, default=inf), self._key)
+        return covers
+
+    def _covers_at(self, now: float) -> tuple[Cover, ...]:
         others = (
             self._cover(limit.unit, limit.amount, limit.window, now)
             for limit in self.limits
@@ -368,7 +381,7 @@ class Budget:
         self.calls_total += 1
         self.calls_unpriced += entry.cost is None
         self.calls_estimated += entry.settlement in ("estimated", "assumed_full")
-        self._calls.append(call_row(entry))
+        self._calls.append(entry)
         self._warn_at_thresholds(settled)
         cap = call.admitted.send_cap if call.admitted is not None else None
         if entry.finish == "length" and cap is not None and not self.clamped:
@@ -405,7 +418,7 @@ class Budget:
     @property
     def _main(self) -> Cover:
         """The counter that ``spent`` and ``remaining`` speak of."""
-        return self._cover("usd", self._cap, self._window, time.time())
+        return self.covers(time.time())[0]
 
     def _balance(self) -> Balance:
         RUNTIME.drain()

@@ -12,7 +12,7 @@ The same object serves sync and async, every port and the gateway: only shells k
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -117,7 +117,9 @@ class Call:
 
     # --- before the call -------------------------------------------------------------------------
 
-    def admit(self, *, own_held: Mapping[str, int]) -> Generator[Step, Any, Admit | Refuse]:
+    def admit(
+        self, *, own_held: Callable[[], Mapping[str, int]]
+    ) -> Generator[Step, Any, Admit | Refuse]:
         """Ask the budgets. Waits while money is only held by others; see ``Terms.wait``."""
         keys = tuple(cover.key for cover in self.covers)
         if not keys:
@@ -326,7 +328,10 @@ class Call:
         """Book the call. The first time only; afterwards None."""
         if self.ended:
             return None
-        progress = self.progress(now)
+        # The provider's final figures make counting needless: most text is never decoded.
+        meter = self.meter
+        final = meter is not None and meter.terminal and meter.usage is not None
+        progress = Progress(now=now) if final and not meter.error else self.progress(now)
         self.ended = True
         sent = self.admitted.output_sent if self.admitted is not None else self.quote.output_max
         terms = self.covers[-1].terms if self.covers else None

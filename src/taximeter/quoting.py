@@ -9,7 +9,7 @@ bill smaller, never larger. Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from taximeter.money import ATTO_PER_NANO, Amount, round_up
@@ -72,13 +72,19 @@ class Quote:
     output_max: int | None
     hidden_output: bool
     unbounded: str | None
-    sound: Line
-    likely: Line
     facts: Mapping[str, Any]
+    book: PriceBook
+    lines: dict[bool, Line] = field(default_factory=dict, repr=False)
 
     def line(self, *, sound: bool) -> Line:
         """The line of ``strict`` (sound) or of ``clamp`` (likely) amounts in USD."""
-        return self.sound if sound else self.likely
+        line = self.lines.get(sound)
+        if line is None:  # Few calls need both, and none needs either twice.
+            tokens = self.input_likely
+            if sound and self.input_bound is not None:
+                tokens = self.input_bound
+            line = self.lines[sound] = _line(self.book, self.card, self.request, tokens, self.facts)
+        return line
 
     def floor(self, output_tokens_min: int) -> int:
         """The smallest output cap worth sending: below it, money buys no visible answer."""
@@ -148,9 +154,8 @@ def make(
         output_max=output_max,
         hidden_output=hidden,
         unbounded=unbounded or (None if output_max is not None else "no output limit is known"),
-        sound=_line(book, card, request, bound if bound is not None else likely, facts),
-        likely=_line(book, card, request, likely, facts),
         facts=facts,
+        book=book,
     )
 
 

@@ -13,7 +13,6 @@ import os
 import sys
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -115,7 +114,7 @@ class Runtime:
         if scope.budgets:
             identity["budget"] = "/".join(budget.name for budget in scope.budgets)
         call = Call(
-            id=uuid.uuid4().hex,
+            id=os.urandom(16).hex(),
             quote=quote,
             wire=wire,
             book=self.book,
@@ -138,17 +137,16 @@ class Runtime:
             budget.before(call)
         place = _Place(self.queue, call)
         try:
-            event = threading.Event()
 
             def wait(seconds: float) -> bool:
-                return place.wait_in_thread(event, seconds, self.drain)
+                return place.wait_in_thread(seconds, self.drain)
 
             def perform(step: Step) -> Any:
                 return self._step(call, step, wait)
 
-            decision = run(call.admit(own_held=self._own_held()), perform)
+            decision = run(call.admit(own_held=self._own_held), perform)
             if isinstance(decision, Refuse) and self._sharpen(call):
-                decision = run(call.admit(own_held=self._own_held()), perform)
+                decision = run(call.admit(own_held=self._own_held), perform)
         finally:
             place.leave()
         self._decided(call, decision)
@@ -171,9 +169,9 @@ class Runtime:
             )
 
         try:
-            decision = await run_async(call.admit(own_held=self._own_held()), perform)
+            decision = await run_async(call.admit(own_held=self._own_held), perform)
             if isinstance(decision, Refuse) and await _off_loop(lambda: self._sharpen(call)):
-                decision = await run_async(call.admit(own_held=self._own_held()), perform)
+                decision = await run_async(call.admit(own_held=self._own_held), perform)
         finally:
             place.leave()
         self._decided(call, decision)
@@ -438,10 +436,10 @@ class _Place:
             self._queue.join(self._waiter)
         return self._waiter
 
-    def wait_in_thread(
-        self, event: threading.Event, seconds: float, drain: Callable[[], None]
-    ) -> bool:
+    def wait_in_thread(self, seconds: float, drain: Callable[[], None]) -> bool:
+        event = threading.Event()
         waiter = self._join(seconds, event.set)
+        waiter.wake = event.set
         while True:
             left = self._deadline - time.monotonic()
             if left <= 0:

@@ -113,13 +113,14 @@ def decide(
     covers: Sequence[Cover],
     balances: Mapping[str, Balance],
     *,
-    own_held: Mapping[str, int] | None = None,
+    own_held: Callable[[], Mapping[str, int]] = dict,
 ) -> Admit | Refuse:
     """Decide about one call.
 
     Args:
         balances: Of every cover's counter, as last seen; a stale view costs a retry, never money.
-        own_held: What the same task or thread holds, by key: never waited for.
+        own_held: What the same task or thread holds, by key: never waited for. Asked for only
+            where a call does not fit.
     """
     wanted = _wanted(quote, covers)
     clamping = [c for c in covers if c.enforcing and not c.strict]
@@ -129,14 +130,14 @@ def decide(
         floor = min(floor, wanted)
     sent, held = _share(quote, clamping, balances, wanted, affordable, floor)
     if sent < floor:
-        return _refuse(quote, clamping, balances, own_held or {}, floor)
+        return _refuse(quote, clamping, balances, own_held, floor)
     known = sent if sent < UNLIMITED else None
     strict = [c for c in covers if c.strict]
     if strict and (quote.unbounded is not None or known is None):
         return _unbounded(quote, strict[0], balances)
     short = [c for c in strict if c.line(quote).amount(sent) > c.free(balances)]
     if short:
-        return _refuse(quote, short, balances, own_held or {}, sent)
+        return _refuse(quote, short, balances, own_held, sent)
     asked, most = quote.output_asked, quote.output_max
     tightest = min(clamping, key=lambda c: c.line(quote).affords(c.free(balances)), default=None)
     if tightest is None or affordable >= (wanted if wanted is not None else UNLIMITED):
@@ -258,18 +259,19 @@ def _refuse(
     quote: Quote,
     covers: Sequence[Cover],
     balances: Mapping[str, Balance],
-    own_held: Mapping[str, int],
+    own_held: Callable[[], Mapping[str, int]],
     output_tokens: int,
 ) -> Refuse:
     """Name the limit that refuses: one for which waiting is no use, before one that is only busy."""
     refusals = []
+    own = own_held()
     for cover in covers:
         requested = cover.line(quote).amount(output_tokens)
         available = cover.free(balances)
         if requested > available:
             settled = balances.get(cover.key, _NOTHING).settled
             assert cover.limit is not None
-            reachable = cover.limit - settled - own_held.get(cover.key, 0)
+            reachable = cover.limit - settled - own.get(cover.key, 0)
             refusals.append(
                 Refuse(
                     cover=cover,
