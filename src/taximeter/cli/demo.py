@@ -62,10 +62,9 @@ def execute(options: argparse.Namespace) -> int:
     jobs = [*demo_jobs.ordinary(), demo_jobs.history(), demo_jobs.footnote(), demo_jobs.runaway()]
     with SimulatedProvider(demo_jobs.replies(pace), seed=7) as provider:
         clients = demo_jobs.Clients(provider)
-        whole = budget(max_usd=CAP, name="demo", store="memory://demo")
-        small = budget(
-            max_usd=SMALL_CAP, name="history", on_limit="truncate", store="memory://demo"
-        )
+        store = MemoryStore()  # Fresh, so that the demo can be run again in one process.
+        whole = budget(max_usd=CAP, name="demo", store=store)
+        small = budget(max_usd=SMALL_CAP, name="history", on_limit="truncate", store=store)
         shown = view(jobs, whole, clients.versions, plain=options.plain, silent=options.json)
         with shown, whole:
             _scene(jobs, clients, small)
