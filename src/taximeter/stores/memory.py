@@ -269,6 +269,9 @@ class _Recent(Generic[V]):
         self._young: dict[str, V] = {}
         self._old: dict[str, V] = {}
 
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
     def get(self, key: str) -> V | None:
         value = self._young.get(key)
         return self._old.get(key) if value is None else value
