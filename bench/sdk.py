@@ -128,7 +128,7 @@ def anthropic_chunks(rounds: int) -> Pair:
 
     def read() -> int:
         stream = client.messages.create(
-            model="claude-3-5-haiku-20241022", messages=PROMPT, stream=True, max_tokens=8000
+            model="claude-sonnet-4-5", messages=PROMPT, stream=True, max_tokens=16_000
         )
         return sum(1 for _ in stream)
 

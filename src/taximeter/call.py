@@ -13,6 +13,7 @@ The same object serves sync and async, every port and the gateway: only shells k
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -109,6 +110,9 @@ class Call:
     strips_usage: bool = False
     refused_extension: Cover | None = None
     shell: Any = None  # the shell's own; never looked into here
+    guard: AbstractContextManager[Any] = field(
+        default_factory=nullcontext
+    )  # a lock, where threads look
     _steps: int = 0
     _seen: int = 0
     _look_at: int = FIRST_LOOK_BYTES
@@ -205,7 +209,11 @@ class Call:
         return self.meter.receive_eof() if self.meter is not None else b""
 
     def progress(self, now: float) -> Progress:
-        """Decode what came since the last look and count it."""
+        """Decode what came since the last look and count it. Any thread may look; one at a time."""
+        with self.guard:
+            return self._progress(now)
+
+    def _progress(self, now: float) -> Progress:
         if self.meter is not None and self._counter is not None:
             visible = self.meter.take_visible()
             for kind in ("text", "reasoning", "tool"):
@@ -303,7 +311,8 @@ class Call:
         # Where the provider itself keeps the cap, this only looks for one that does not. Where we
         # must cut in time, text may become four times denser before anything is missed.
         haste = 4 if self.admitted.extendable else 1.5
-        bytes_per_token = max(self._seen / used, 1.0)
+        expected = self._counter.expected if self._counter is not None else 0
+        bytes_per_token = max(self._seen / max(expected, 1), 1.0)
         self._look_at = self._seen + max(int(slack * bytes_per_token / haste), 256)
 
     # --- the fare, and the end -------------------------------------------------------------------
@@ -330,8 +339,10 @@ class Call:
             return None
         # The provider's final figures make counting needless: most text is never decoded.
         meter = self.meter
-        final = meter is not None and meter.terminal and meter.usage is not None
-        progress = Progress(now=now) if final and not meter.error else self.progress(now)
+        final = (
+            meter is not None and meter.terminal and meter.usage is not None and meter.error is None
+        )
+        progress = Progress(now=now) if final else self.progress(now)
         self.ended = True
         sent = self.admitted.output_sent if self.admitted is not None else self.quote.output_max
         terms = self.covers[-1].terms if self.covers else None
@@ -342,6 +353,7 @@ class Call:
             ending,
             progress,
             sent=sent,
+            held=self.tokens_held if ending is Ending.CUT else None,
             status=self.status,
             on_abort=terms.on_abort if terms is not None else None,
         )
@@ -353,6 +365,29 @@ class Call:
             entry=self.entry,
             void=booked.settlement == "void",
         )
+
+    def settle_blindly(self, now: float, error: str) -> Settled:
+        """Book everything that is held, because a defect of ours keeps us from knowing better."""
+        self.ended = True
+        usd = [self.held.get(c.key, 0) for c in self.covers if c.unit == "usd"]
+        self.entry = Entry(
+            id=self.id,
+            request_id=self.request_id,
+            provider=self.quote.provider.name,
+            wire=self.quote.request.wire,
+            model=self.quote.request.model,
+            model_asked=self.quote.request.model,
+            streamed=self.quote.request.streamed,
+            cost=max(usd, default=None),
+            settlement="assumed_full",
+            status=self.status,
+            error=error,
+            started_at=self.started_at,
+            ended_at=now,
+            **self.who,
+        )
+        hold_id = self.id if self.admitted is not None and self.covers else None
+        return Settled(hold_id=hold_id, amounts=dict(self.held), entry=self.entry, void=False)
 
     def _entry(self, booked: Outcome, ending: Ending, now: float, error: str | None) -> Entry:
         meter, request = self.meter, self.quote.request

@@ -121,6 +121,7 @@ class Runtime:
             covers=tuple(covers),
             who=identity,
             started_at=now,
+            guard=threading.RLock(),
         )
         call.shell = Shell(scope.budgets, Books(by_key) if by_key else None)
         return call
@@ -281,15 +282,21 @@ class Runtime:
 
     def settle(self, call: Call, ending: Ending, *, error: str | None = None) -> None:
         """Book the call, once. Never raises: what was billed is a fact (see the log if a store fails)."""
-        settled = call.settle(ending, time.time(), error=error)
-        if settled is None:
-            return
-        with suppress(ReferenceError):
+        settled = self._settled(call, ending, error)
+        if settled is not None:
             self._book_settled(call, settled)
+
+    def _settled(self, call: Call, ending: Ending, error: str | None) -> Settled | None:
+        try:
+            return call.settle(ending, time.time(), error=error)
+        except Exception as defect:
+            # A defect of ours must neither break the caller's stream nor lose the money.
+            log.exception("call %s could not be priced; all that it held is booked", call.id)
+            return call.settle_blindly(time.time(), f"defect in taximeter: {defect!r}")
 
     async def settle_async(self, call: Call, ending: Ending, *, error: str | None = None) -> None:
         """The same without blocking the loop; a cancelled wait does not cancel the booking."""
-        settled = call.settle(ending, time.time(), error=error)
+        settled = self._settled(call, ending, error)
         if settled is None:
             return
         books = call.shell.books

@@ -79,6 +79,7 @@ def outcome(
     progress: Progress,
     *,
     sent: int | None,
+    held: int | None = None,
     status: int | None = None,
     on_abort: str | None = None,
 ) -> Outcome:
@@ -86,6 +87,8 @@ def outcome(
 
     Args:
         sent: Output cap (per choice) that the provider was given, or its own; None: not known.
+        held: Output tokens that were paid for when *we* cut the stream, in time: it cost no more,
+            unless what we counted (not its upper estimate) says so.
         on_abort: ``estimate`` or ``worst_case`` instead of the provider's own rule.
     """
     card = _answering_card(quote, book, meter)
@@ -110,7 +113,16 @@ def outcome(
             output_booked=known.output_tokens,
         )
     return _estimate(
-        quote, book, meter, ending, progress, card, sent=sent, status=status, on_abort=on_abort
+        quote,
+        book,
+        meter,
+        ending,
+        progress,
+        card,
+        sent=sent,
+        held=held,
+        status=status,
+        on_abort=on_abort,
     )
 
 
@@ -123,6 +135,7 @@ def _estimate(
     card: RateCard | None,
     *,
     sent: int | None,
+    held: int | None,
     status: int | None,
     on_abort: str | None,
 ) -> Outcome:
@@ -145,8 +158,9 @@ def _estimate(
         output, source = whole, "bound"
     else:
         output = progress.likely + progress.read_ahead()
-        if whole is not None:
-            output = min(output, max(whole, progress.expected))
+        most = whole if held is None else held
+        if most is not None:
+            output = min(output, max(most, progress.expected))
     output = max(output, known.output_tokens)
     usage = replace(
         known,
