@@ -73,8 +73,8 @@ class Window:
             return "total"
         if self.unit in SECONDS:
             # The instant, in UTC: an hour that the clocks repeat is two hours.
-            pattern = "%Y-%m-%dT%H" if self.unit == "hour" else "%Y-%m-%dT%H.%M"
-            return f"{name}:{datetime.fromtimestamp(self._floor(at), UTC).strftime(pattern)}"
+            start = datetime.fromtimestamp(self._floor(at), UTC)
+            return f"{name}:{start:%Y-%m-%dT%H.%M}"
         return f"{name}:{self._first_day(at).isoformat()}"
 
     def start(self, at: float) -> float | None:
