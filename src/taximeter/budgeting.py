@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import threading
 import time
 import uuid
@@ -40,6 +41,8 @@ R = TypeVar("R")
 
 CALLS_KEPT_MAX: Final = 10_000
 """Calls that ``summary_data()`` lists; totals go on counting beyond it."""
+
+log: Final = logging.getLogger("taximeter")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -404,14 +407,15 @@ class Budget:
     def _tell(self, cover: Cover, total: int, at: float) -> None:
         spent = usd(total) if cover.unit == "usd" else Decimal(total)
         limit = usd(cover.limit or 0) if cover.unit == "usd" else Decimal(cover.limit or 0)
-        if self.terms.on_warn is not None:
-            self.terms.on_warn(spent, limit)
-        else:
-            import logging
-
-            logging.getLogger("taximeter").warning(
+        if self.terms.on_warn is None:
+            log.warning(
                 "budget %r: %s of %s used (%d %%)", self.name, spent, limit, round(at * 100)
             )
+            return
+        try:
+            self.terms.on_warn(spent, limit)
+        except Exception:  # An SDK would take it for a failure of its own, and ask again.
+            log.warning("on_warn of budget %r failed", self.name, exc_info=True)
 
     # --- helpers ---------------------------------------------------------------------------------
 

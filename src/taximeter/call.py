@@ -128,8 +128,9 @@ class Call:
         keys = tuple(cover.key for cover in self.covers)
         if not keys:
             return policy.decide(self.quote, (), {})
-        # A call with a cap of its own usually fits: try it unseen, and look only when refused.
-        fresh = self.quote.output_asked is None
+        # A call with a cap of its own usually fits: try it unseen, and look only when refused. Who
+        # only observes never refuses, so has to look.
+        fresh = self.quote.output_asked is None or any(c.observing for c in self.covers)
         balances: Mapping[str, Balance] = (yield Read(keys)) if fresh else {}
         wait = min((c.terms.wait for c in self.covers if c.enforcing), default=0.0)
         tries = 0

@@ -111,7 +111,10 @@ def carry_into_threads() -> None:
     @functools.wraps(_THREAD_START)
     def start(self: threading.Thread) -> None:
         scope = SCOPE.get()
-        if scope is not None and "run" not in self.__dict__:
+        # Workers of an executor outlive the scope that happened to start them: each job brings its own.
+        target = self.__dict__.get("_target")
+        worker = getattr(target, "__module__", "") == "concurrent.futures.thread"
+        if scope is not None and not worker and "run" not in self.__dict__:
             body = self.run
 
             def run() -> None:
@@ -139,7 +142,6 @@ def _carry_into_executors(module: Any) -> None:
         scope = SCOPE.get()
         if scope is None:
             return original(self, fn, *args, **kwargs)
-        # A worker thread outlives the scope that started it, so each job brings its own.
         return original(self, _Job(fn, scope), *args, **kwargs)
 
     submit.taximeter = True  # type: ignore[attr-defined]

@@ -165,7 +165,7 @@ with the_budget() as b:
     os._exit(9)
 """
     with start(program, stalled, store) as process:
-        out, _ = process.communicate()
+        process.communicate()
         assert process.returncode == 9
     stalled.wait_until_idle()
     settled, held = balance(store)

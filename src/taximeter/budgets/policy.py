@@ -61,6 +61,11 @@ class Cover:
         return self.limit is not None and self.terms.mode in ENFORCING
 
     @property
+    def observing(self) -> bool:
+        """This limit records what it would have done."""
+        return self.limit is not None and self.terms.mode == "observe"
+
+    @property
     def strict(self) -> bool:
         return self.limit is not None and self.terms.mode == "strict"
 
@@ -306,7 +311,7 @@ def _observe(
     """What ``clamp`` would have done at each limit that only observes."""
     seen = []
     for cover in covers:
-        if cover.limit is None or cover.terms.mode != "observe":
+        if not cover.observing:
             continue
         reach = cover.line(quote).affords(cover.free(balances))
         if reach < floor:
