@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import threading
 import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -51,15 +52,18 @@ def test_counters_of_a_budget_that_is_gone_can_be_forgotten_unless_they_hold() -
     assert store.read(["held", "gone"]) == {"held": Balance(0, 1), "gone": Balance()}
 
 
-class Clock:
-    """A clock in the middle of an operation, where the garbage collector could also run."""
+class Interrupting(list[Charge]):
+    """Charges that run something while the store reads them inside an operation, as the garbage
+    collector could."""
 
-    def __init__(self) -> None:
-        self.inside: list[object] = []
+    def __init__(self, store: MemoryStore, charges: list[Charge], then: Callable[[], None]) -> None:
+        super().__init__(charges)
+        self.store, self.then = store, then
 
-    def __call__(self) -> float:
-        self.inside.clear()  # Drops what has a finalizer.
-        return 0.0
+    def __iter__(self) -> Iterator[Charge]:
+        if self.store._busy:
+            self.then()
+        return super().__iter__()
 
 
 class Dropped:
@@ -68,12 +72,11 @@ class Dropped:
 
 
 def test_a_settle_by_a_finalizer_inside_an_operation_is_done_after_it() -> None:
-    clock = Clock()
-    store = MemoryStore(clock=clock)
+    store = MemoryStore()
     store.hold("dropped", [Charge("k", 50)])
-    clock.inside.append(Dropped(store, "dropped"))
-    gc.collect()
-    answer = store.hold("outer", [Charge("k", 10)])
+    streams = [Dropped(store, "dropped")]
+    answer = store.hold("outer", Interrupting(store, [Charge("k", 10)], streams.clear))
+    assert streams == []
     assert answer.balances == {"k": Balance(0, 60)}
     assert store.read(["k"]) == {"k": Balance(3, 10)}
     assert [e.id for e in store.entries()] == ["dropped"]
@@ -82,16 +85,15 @@ def test_a_settle_by_a_finalizer_inside_an_operation_is_done_after_it() -> None:
 def test_a_question_from_inside_an_operation_is_an_error_and_not_a_deadlock() -> None:
     errors: list[Exception] = []
 
-    def nosy_clock() -> float:
-        try:
-            store.hold("inner", [Charge("k", 1)])
-        except StoreError as exc:
-            errors.append(exc)
-        return 0.0
+    def ask() -> None:
+        for question in (partial(store.hold, "inner", [Charge("k", 1)]), store.sweep):
+            with pytest.raises(StoreError, match="inside the store") as caught:
+                question()
+            errors.append(caught.value)
 
-    store = MemoryStore(clock=nosy_clock)
-    assert store.hold("outer", [Charge("k", 10)]).accepted
-    assert "inside the store" in str(errors[0])
+    store = MemoryStore()
+    assert store.hold("outer", Interrupting(store, [Charge("k", 10)], ask)).accepted
+    assert errors
     assert store.read(["k"]) == {"k": Balance(0, 10)}
 
 

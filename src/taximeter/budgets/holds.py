@@ -12,8 +12,9 @@ Each step takes the counters' balances and gives those it changed; nothing is ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -26,6 +27,8 @@ Balances = Mapping[str, Balance]
 
 NOTHING: Final[Amounts] = MappingProxyType({})
 ZERO: Final = Balance()
+_balance: Final[Callable[[tuple[int, int]], Balance]] = partial(tuple.__new__, Balance)
+"""``Balance(settled, held)`` in half the time; it is done eight times for a call of four limits."""
 
 
 class HoldEvent(Enum):
@@ -93,7 +96,6 @@ def place(
     balances: Balances,
     charges: Sequence[Charge],
     amounts: Amounts,
-    *,
     expires_at: float = 0.0,
     note: str = "",
 ) -> tuple[dict[str, Balance], Hold] | None:
@@ -105,8 +107,7 @@ def place(
     for charge in charges:
         if charge.expiry is not None:
             expiries = {**expiries, charge.key: charge.expiry}
-    hold = Hold(amounts, amounts, HoldState.OPEN, expiries, 0, NOTHING, expires_at, note)
-    return after, hold
+    return after, Hold(amounts, amounts, HoldState.OPEN, expiries, 0, NOTHING, expires_at, note)
 
 
 def check_repeat(hold_id: str, hold: Hold, amounts: Amounts) -> None:
@@ -222,7 +223,7 @@ def _reserve(balances: Balances, charges: Sequence[Charge]) -> dict[str, Balance
         # Sums stay int64 for every store, so past 9.2 billion USD even tracking is refused.
         if settled + held > (AMOUNT_MAX if limit is None or limit > AMOUNT_MAX else limit):
             return None
-        after[key] = Balance(settled, held)
+        after[key] = _balance((settled, held))
     return after
 
 
@@ -245,7 +246,7 @@ def _close(
             settled -= had.get(key, 0)
         if not -AMOUNT_MAX <= settled <= AMOUNT_MAX:
             settled = _saturate(settled)
-        after[key] = Balance(settled, held)
+        after[key] = _balance((settled, held))
     return after, Hold(NOTHING, booked, state)
 
 

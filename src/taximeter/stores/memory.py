@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from taximeter.budgets import holds
@@ -76,24 +77,31 @@ class MemoryStore(Turns):
         """The process's clock, seconds since the epoch."""
         return self._clock()
 
-    @answering
     def hold(
         self, hold_id: str, charges: Sequence[Charge], *, ttl: float = 60.0, note: str = ""
     ) -> HoldAnswer:
         """See BudgetStore."""
         amounts = amounts_of(charges)
-        known = self._find(hold_id)
-        if known is not None:
-            holds.check_repeat(hold_id, known, amounts)
-            return self._answer(True, amounts)
         expires_at = self._clock() + check_ttl(ttl)
-        placed = holds.place(self._balances, charges, amounts, expires_at=expires_at, note=note)
-        if placed is None:
-            return self._answer(False, amounts)
-        after, hold = placed
-        self._balances.update(after)
-        self._open[hold_id] = hold
-        return HoldAnswer(True, after)
+        with self._lock:  # What ``answering`` does, in line: every call comes here.
+            if self._busy:
+                raise self._inside("hold")
+            self._busy = True
+            try:
+                known = self._open.get(hold_id) or self._find_ended(hold_id)
+                if known is not None:
+                    holds.check_repeat(hold_id, known, amounts)
+                    return self._answer(True, amounts)
+                placed = holds.place(self._balances, charges, amounts, expires_at, note)
+                if placed is None:
+                    return self._answer(False, amounts)
+                after, self._open[hold_id] = placed
+                self._balances.update(after)
+                return HoldAnswer(True, after)
+            finally:
+                self._busy = False
+                if self._deferred:
+                    self._catch_up()
 
     @answering
     def extend(self, hold_id: str, charges: Sequence[Charge], *, step: int = 1) -> HoldAnswer:
@@ -108,18 +116,28 @@ class MemoryStore(Turns):
             self._open[hold_id] = hold
         return self._answer(extended is not None, amounts_of(charges))
 
-    @deferrable
     def settle(
         self, hold_id: str, amounts: Mapping[str, int], *, entry: Entry | None = None
     ) -> None:
         """See CombinedStore."""
-        hold = self._find(hold_id) or UNKNOWN_HOLD
-        self._close(hold_id, *holds.settle(hold_id, self._balances, hold, amounts))
-        if entry is not None:
-            first = self._entry_ids.get(entry.id)
-            if hold.state is HoldState.EXPIRED and first is not None:
-                entry = late_adjustment(entry, first)
-            self._append(entry)
+        with self._lock:  # What ``deferrable`` does, in line: every call comes here.
+            if self._busy:
+                self._deferred.append(partial(self.settle, hold_id, amounts, entry=entry))
+                return
+            self._busy = True
+            try:
+                hold = self._open.get(hold_id) or self._find_ended(hold_id) or UNKNOWN_HOLD
+                after, ended = holds.settle(hold_id, self._balances, hold, amounts)
+                self._close(hold_id, after, ended)
+                if entry is not None:
+                    first = self._entry_ids.get(entry.id)
+                    if hold.state is HoldState.EXPIRED and first is not None:
+                        entry = late_adjustment(entry, first)
+                    self._append(entry)
+            finally:
+                self._busy = False
+                if self._deferred:
+                    self._catch_up()
 
     @deferrable
     def void(self, hold_id: str) -> None:
@@ -230,14 +248,14 @@ class MemoryStore(Turns):
         return HoldAnswer(accepted, {key: self._balances.get(key, ZERO) for key in keys})
 
     def _find(self, hold_id: str) -> Hold | None:
-        hold = self._open.get(hold_id)
-        if hold is None:
-            closed = self._closed.get(hold_id)
-            if closed is not None:
-                # Settled at nothing and voided are the same to whoever asks again.
-                return Hold(NOTHING, closed, HoldState.SETTLED if closed else HoldState.VOIDED)
-            hold = self._expired.get(hold_id)
-        return hold
+        return self._open.get(hold_id) or self._find_ended(hold_id)
+
+    def _find_ended(self, hold_id: str) -> Hold | None:
+        closed = self._closed.get(hold_id)
+        if closed is not None:
+            # Settled at nothing and voided are the same to whoever asks again.
+            return Hold(NOTHING, closed, HoldState.SETTLED if closed else HoldState.VOIDED)
+        return self._expired.get(hold_id)
 
     def _close(self, hold_id: str, after: Mapping[str, Balance], hold: Hold) -> None:
         self._balances.update(after)

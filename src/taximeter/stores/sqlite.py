@@ -98,7 +98,7 @@ class SQLiteStore(Turns):
                 holds.check_repeat(hold_id, known, amounts)
                 return HoldAnswer(True, balances)
             expires_at = self.now() + ttl
-            placed = holds.place(balances, charges, amounts, expires_at=expires_at, note=note)
+            placed = holds.place(balances, charges, amounts, expires_at, note)
             if placed is None:
                 return HoldAnswer(False, balances)
             after, hold = placed

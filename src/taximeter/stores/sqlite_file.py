@@ -44,10 +44,10 @@ class SQLiteFile:
     """
 
     def __init__(self, path: Path, *, timeout: float, synchronous: str) -> None:
+        self._connection: sqlite3.Connection | None = None
         self.path = path
         self.timeout = timeout
         self.synchronous = synchronous
-        self._connection: sqlite3.Connection | None = None
         self._pid = os.getpid()
         self._inode: tuple[int, int] = (0, 0)
 
@@ -92,6 +92,10 @@ class SQLiteFile:
                 connection.close()
             else:
                 _left_behind.append(connection)
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # At interpreter exit anything may be gone already.
+            self.close()
 
     def _open(self) -> sqlite3.Connection:
         if self._pid != os.getpid():

@@ -39,11 +39,13 @@ class Turns:
         self._busy = False
         self._deferred.clear()  # They are the parent's to do.
 
-    def _take_turn(self) -> None:
-        if not self._lock.acquire(timeout=self._turn_timeout):
-            raise StoreUnavailableError(
-                f"other threads have kept the store busy for {self._turn_timeout:g} s"
-            )
+    def _inside(self, operation: str) -> StoreError:
+        return StoreError(f"{operation}() was called from inside the store; it cannot be put off")
+
+    def _no_turn(self) -> StoreError:
+        return StoreUnavailableError(
+            f"other threads have kept the store busy for {self._turn_timeout:g} s"
+        )
 
     def _catch_up(self) -> None:
         while self._deferred and not self._busy:
@@ -62,10 +64,11 @@ def answering(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S,
 
     @wraps(method)
     def turn(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        self._take_turn()
+        if not self._lock.acquire(timeout=self._turn_timeout):
+            raise self._no_turn()
         try:
             if self._busy:
-                raise StoreError(f"{method.__name__}() was called from inside the store")
+                raise self._inside(method.__name__)
             self._busy = True
             try:
                 return method(self, *args, **kwargs)
@@ -84,7 +87,8 @@ def deferrable(method: Callable[Concatenate[S, P], None]) -> Callable[Concatenat
 
     @wraps(method)
     def turn(self: S, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        self._take_turn()
+        if not self._lock.acquire(timeout=self._turn_timeout):
+            raise self._no_turn()
         try:
             if self._busy:
                 self._deferred.append(lambda: turn(self, *args, **kwargs))
