@@ -8,7 +8,6 @@ is declared dead; the hold's time to live decides.
 from __future__ import annotations
 
 import os
-import platform
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -51,7 +50,8 @@ def _this_process(pid: int) -> Owner:
     except OSError:
         namespace = ""
     started = _started(pid) if boot and namespace else 0
-    return Owner(f"{platform.node()}/{boot}/{namespace}", pid, started or 0)
+    node = os.uname().nodename if hasattr(os, "uname") else ""
+    return Owner(f"{node}/{boot}/{namespace}", pid, started or 0)
 
 
 def _started(pid: int) -> int | None:

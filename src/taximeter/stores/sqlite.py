@@ -38,8 +38,9 @@ _STATES: Final = {state.value: state for state in HoldState}
 class SQLiteStore(Turns):
     """A BudgetStore and a Ledger in the file ``path``. Safe for threads, processes and forks.
 
-    One connection, one lock: threads take turns here instead of meeting as strangers at the file
-    (measured faster, and fair). Long questions (``entries``, ``stats``) use a connection of their own.
+    One connection and one lock: threads wait for their turn here instead of meeting as strangers at
+    the file, at about the speed of a connection each (2.6 k against 2.9 k calls/s, eight threads).
+    Long questions (``entries``, ``stats``) use a connection of their own.
 
     Args:
         path: The file, made when it is missing; its directory must exist.
