@@ -52,10 +52,14 @@ def head(response: Any) -> Any:
     """The head of an HTTP response of either httpx, or of an SDK's own raw response."""
     return (
         kind(response),
-        response.status_code,
-        list(response.headers.multi_items()),
-        str(response.url),
+        getattr(response, "status_code", None),
+        sorted(_pairs(response.headers)),
+        str(getattr(response, "url", "")),
     )
+
+
+def _pairs(headers: Any) -> Any:
+    return headers.multi_items() if hasattr(headers, "multi_items") else headers.items()
 
 
 def request_headers(headers: Any) -> dict[str, str]:
@@ -69,7 +73,7 @@ def failure(error: BaseException) -> Any:
     facts: dict[str, Any] = {"type": kind(error), "text": str(error), "args": repr(error.args)}
     for name, value in vars(error).items():
         if name == "response" and hasattr(value, "headers"):
-            facts[name] = (head(value), value.content if value.is_closed else None)
+            facts[name] = (head(value), getattr(value, "_content", None))
         elif name == "request":
             facts[name] = (
                 kind(value),
@@ -308,11 +312,19 @@ def difference(bare: Facts, metered: Facts) -> str | None:
     """The first fact that differs, in words; None when there is none."""
     for at, (one, other) in enumerate(zip(bare, metered, strict=False)):
         if one != other:
-            return f"fact {at}: bare {_short(one)} but metered {_short(other)}"
+            return f"fact {at}: {_apart(repr(one), repr(other))}"
     if len(bare) != len(metered):
         more = bare[len(metered) :] or metered[len(bare) :]
         return f"{len(bare)} facts bare, {len(metered)} metered; beyond: {_short(more[0])}"
     return None
+
+
+def _apart(bare: str, metered: str) -> str:
+    """Both texts from just before where they part."""
+    pairs = zip(bare, metered, strict=False)
+    same = next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(bare), len(metered)))
+    start = max(0, same - 120)
+    return f"bare ...{bare[start : same + 300]} but metered ...{metered[start : same + 300]}"
 
 
 def _short(value: Any) -> str:

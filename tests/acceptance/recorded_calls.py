@@ -8,6 +8,7 @@ import inspect
 import json
 import random
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from typing import Any, Self
@@ -42,6 +43,11 @@ WIRES = (
 Recording = files.Recording
 BARE = "-unasked"
 """Twin of a recording: what the provider would have sent, had nobody asked for usage."""
+
+
+SENDS_USAGE_UNASKED = {"41f5dfff04868c39", "4ce7e61a5c6fb2c1"}
+"""Unlike others of their kind, these end with a usage chunk although nobody asked. Taximeter asks there,
+so it cannot tell that chunk from one of its own making, and takes it out."""
 
 
 # --- from a recording to a call ------------------------------------------------------------------
@@ -87,7 +93,7 @@ def ask(recording: Recording, *, usage_asked: bool | None = None) -> Ask:
         arguments = _gemini_arguments(recording, request)
     elif wire == "anthropic.messages":
         arguments = _stainless_arguments(Messages.create, request, streamed)
-        arguments = {"max_tokens": 1024, "messages": _MESSAGES, "timeout": 30.0, **arguments}
+        arguments = {"max_tokens": 64_000, "messages": _MESSAGES, "timeout": 30.0, **arguments}
         arguments.setdefault("model", recording["model"] or "claude-sonnet-4-5")
     else:
         create = {
@@ -137,7 +143,7 @@ def _gemini_arguments(recording: Recording, request: dict[str, Any]) -> dict[str
     try:
         config = types.GenerateContentConfig(**settings, http_options=options)
         contents = [types.Content.model_validate(one) for one in request["contents"]]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         config, contents = types.GenerateContentConfig(http_options=options), "Hello"
     return {"model": model, "contents": contents, "config": config}
 
@@ -238,12 +244,15 @@ class Bench:
         asynchronous = way.__name__.endswith("_async")
         client = self.client(recording, asynchronous=asynchronous)
         before = len(self.server.requests)
-        if asynchronous:
-            # The runner's own context was made before the budget was entered.
-            here = contextvars.copy_context()
-            facts = self._runner.run(equality.collect_async(way, client, call), context=here)
-        else:
-            facts = equality.collect(way, client, call)
+        with warnings.catch_warnings():
+            # Recorded models grow old; an SDK's warning of it, made an error, would end the call.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            if asynchronous:
+                # The runner's own context was made before the budget was entered.
+                here = contextvars.copy_context()
+                facts = self._runner.run(equality.collect_async(way, client, call), context=here)
+            else:
+                facts = equality.collect(way, client, call)
         got = self.server.requests[before:]
         assert len(got) <= 1, f"{len(got)} requests for one call"
         return facts, (got[0] if got else None)
@@ -255,12 +264,16 @@ def _gemini_host(recording: Recording) -> str:
 
 def _twin(record: Recording) -> Recording:
     body = files.response_bytes(record)
-    text = equality.without_usage(body).decode() if record["streamed"] else body.decode()
+    request = record["request_json"]
+    options = request.get("stream_options") if isinstance(request, dict) else None
+    asked = request is None or (options or {}).get("include_usage") is True
+    if record["streamed"] and (asked or record["id"] in SENDS_USAGE_UNASKED):
+        body = equality.without_usage(body)
     return {
         **record,
         "id": f"{record['id']}{BARE}",
         "response_encoding": "text",
-        "response_body": text,
+        "response_body": body.decode(),
     }
 
 
@@ -320,6 +333,8 @@ def problems(
     if found := equality.difference(bare, metered):
         yield f"{where}: {found}"
     yield from (f"{where}: {text}" for text in _request_problems(bare_sent, sent, asks))
+    if sent is None:
+        yield f"{where}: nothing was sent: {metered[-1:]}"
     counted = spending.summary_data()
     if sent is not None and (counted["calls_total"], counted["calls_open"]) != (1, 0):
         yield f"{where}: {counted['calls_total']} calls booked, {counted['calls_open']} open"
