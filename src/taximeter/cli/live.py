@@ -50,10 +50,12 @@ class LiveMeter:
     def _run(self) -> None:
         from taximeter.errors import StoreError
 
-        while not self._done.is_set():
+        seconds = PANE_SECONDS if self._pane is not None else LINE_SECONDS
+        while True:  # Drawn at least once, however short the program is.
             with suppress(StoreError):  # A busy store is no reason to stop watching.
                 self._show(live_figures.read(self._budget))
-            self._done.wait(PANE_SECONDS if self._pane is not None else LINE_SECONDS)
+            if self._done.wait(seconds):
+                return
 
     def _show(self, now: Figures) -> None:
         if self._pane is not None:
@@ -92,7 +94,7 @@ def _rendered(row: Any, columns: int) -> str:
     """One row as the terminal's own bytes, cut to its width; colours as NO_COLOR and TERM allow."""
     from rich.console import Console
 
-    console = Console(file=sys.stderr, width=columns, force_terminal=True)
+    console = Console(file=sys.stderr, width=columns, force_terminal=True, highlight=False)
     with console.capture() as captured:
         console.print(row, end="", no_wrap=True, overflow="ellipsis", crop=True)
     return captured.get()

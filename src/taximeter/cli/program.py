@@ -30,12 +30,13 @@ def script(path: str, arguments: Sequence[str]) -> Callable[[], None]:
     if os.path.isdir(path) or _is_zip(path):
         return lambda: _run_folder(path, arguments)
     source = _read(path)
+    file = os.path.abspath(path)  # As python does: it still holds when the program changes folder.
 
     def run() -> None:
-        code = compile(source, path, "exec", dont_inherit=True)
-        loader = importlib.machinery.SourceFileLoader("__main__", path)
+        code = compile(source, file, "exec", dont_inherit=True)
+        loader = importlib.machinery.SourceFileLoader("__main__", file)
         _prepare([path, *arguments], os.path.dirname(os.path.realpath(path)))
-        _run(code, path, loader, None)
+        _run(code, file, loader, None)
 
     return run
 

@@ -130,7 +130,8 @@ class Run:
     def _died(self, error: BaseException) -> int:
         stop = stop_behind(error)
         if stop is None:
-            sys.excepthook(type(error), error, program.tail(error))
+            trace = program.tail(error)
+            sys.excepthook(type(error), error.with_traceback(trace), trace)
             return 1
         self._stop(stop, program.tail(error))
         return STOPPED
