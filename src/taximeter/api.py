@@ -117,7 +117,7 @@ def budget(
         opened,
         window=period,
         shared=shared,
-        tags=tags,
+        tags=checks.tags(tags),
         make=lambda: budget(spec, **settings),
     )
 

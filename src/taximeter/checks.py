@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -71,6 +71,13 @@ def name(value: object) -> str | None:
     if not isinstance(value, str) or not value.strip() or len(value) > 200 or "\0" in value:
         raise ConfigurationError(f"name={value!r}: use a text of 1 to 200 characters")
     return value
+
+
+def tags(value: object) -> Mapping[str, Any] | None:
+    """Names and values, or None."""
+    if value is None or (isinstance(value, Mapping) and all(isinstance(k, str) for k in value)):
+        return value
+    raise ConfigurationError(f"tags={value!r}: use a mapping, e.g. {{'team': 'search'}}")
 
 
 FALLBACK_KEYS: Final = ("at_pct", "model")

@@ -86,8 +86,12 @@ class BudgetExceededError(TaximeterError):
             text += "; the stream was stopped"
         return f"{text}. {self.hint}" if self.hint else text
 
-    def __reduce__(self) -> tuple[Any, ...]:  # Facts survive pickling (worker pools).
-        return (_rebuild, (type(self), str(self), self.__dict__.copy()))
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Facts survive pickling (worker pools); the budget itself, with its locks, stays here, and so
+        # does the SDK's class that a refusal may have been given to pass through its ``except``.
+        kind = next(base for base in type(self).__mro__ if globals().get(base.__name__) is base)
+        facts = {name: value for name, value in self.__dict__.items() if name != "budget"}
+        return (_rebuild, (kind, str(self), facts))
 
 
 class LoopDetectedError(BudgetExceededError):
@@ -113,6 +117,9 @@ class PriceUnknownError(TaximeterError, LookupError):
             f"no price per {unit} is known for model {model!r} of {provider!r}; "
             "give one with taximeter.configure(prices={...}) or use unknown_model='ceiling'"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (PriceUnknownError, (self.provider, self.model, self.unit))
 
 
 class UnboundedCostError(BudgetExceededError):

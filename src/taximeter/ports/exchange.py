@@ -104,9 +104,11 @@ def clamp_stop(call: Call) -> Stop | None:
     cover = admitted.binding
     if cover is None or cover.terms.on_limit != "raise":
         return None
-    return Stop(
-        f"the answer ended at {admitted.send_cap} output tokens, all that was affordable", cover
-    )
+    if cover.terms.max_stream_output_tokens == admitted.send_cap:
+        why = f"max_stream_output_tokens={admitted.send_cap}"
+    else:
+        why = "all that was affordable"
+    return Stop(f"the answer ended at {admitted.send_cap} output tokens, {why}", cover)
 
 
 def truncates(stop: Stop) -> bool:
