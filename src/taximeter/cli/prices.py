@@ -124,14 +124,18 @@ def find(model: str, provider: str | None) -> RateCard:
 
 def unknown_model(model: str, provider: str | None) -> ConfigurationError:
     """The error of a model without a price, with names that come near."""
+    from taximeter import providers
     from taximeter.pricing.book import embedded
 
     bare = model.rpartition("/")[2].lower()
-    names = {
-        f"{card.provider}/{card.model}": card.model.lower() for card in embedded().models(provider)
-    }
-    near = set(difflib.get_close_matches(bare, set(names.values()), n=5, cutoff=0.7))
-    shown = sorted(name for name, low in names.items() if low in near or bare in low)[:5]
+    homes: dict[str, list[str]] = {}
+    for card in embedded().models(provider):
+        homes.setdefault(card.model.rpartition("/")[2].lower(), []).append(card.provider)
+    near = difflib.get_close_matches(bare, homes, n=4, cutoff=0.7)
+    shown = []
+    for name in dict.fromkeys([*near, *sorted(n for n in homes if bare in n)][:4]):
+        maker = providers.owner(name)  # Its own maker rather than one of many resellers.
+        shown.append(f"{maker if maker in homes[name] else homes[name][0]}/{name}")
     of = f" of {provider!r}" if provider is not None else ""
     hint = f"do you mean {', '.join(shown)}?" if shown else "see `taximeter prices list --search`"
     return ConfigurationError(f"no price is known for model {model!r}{of}; {hint}")
