@@ -63,8 +63,7 @@ def test_a_clamped_stream_raises_after_its_last_chunk(serve: Any, openai_client:
     client = openai_client(provider)
     seen: list[Any] = []
     with budget(max_usd="0.0001") as b, pytest.raises(BudgetExceededError) as caught:
-        for chunk in ask(client, stream=True):
-            seen.append(chunk)
+        seen.extend(ask(client, stream=True))  # Appends one by one, so what came first is kept.
     assert seen[-1].choices[0].finish_reason == "length"
     assert caught.value.usage == {key: rows(b)[0][key] for key in caught.value.usage or {}}
     assert b.clamped
@@ -213,13 +212,17 @@ def test_an_unknown_model_is_unpriced_without_a_cap_and_never_free(
 def test_an_unknown_model_can_be_refused(wire: Any, serve: Any) -> None:
     provider = serve()
     client = wire.client(provider)
+    calls = {
+        "openai.chat": lambda: ask(client, model="gpt-99"),
+        "anthropic.messages": lambda: client.messages.create(
+            model="claude-99", messages=MESSAGES, max_tokens=9
+        ),
+        "gemini.generate": lambda: client.models.generate_content(
+            model="gemini-99-future", contents="hi"
+        ),
+    }
     with budget(max_usd=5, unknown_model="refuse"), pytest.raises(PriceUnknownError) as caught:
-        if wire is GEMINI:
-            client.models.generate_content(model="gemini-99-future", contents="hi")
-        elif wire is ANTHROPIC:
-            client.messages.create(model="claude-99", messages=MESSAGES, max_tokens=9)
-        else:
-            ask(client, model="gpt-99")
+        calls[wire.name]()
     client.close()
     assert "99" in str(caught.value)
     assert provider.requests == []
