@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterator,
+    Mapping,
+)
 from dataclasses import replace
 from typing import Any
 
@@ -39,18 +46,50 @@ def tracked(
     previous = context.SCOPE.get()
     token = context.enter(scope)
     try:
-        return method(**arguments)
+        answer = method(**arguments)
     finally:
         context.leave(token, previous)
+    return _steps(answer, scope) if isinstance(answer, Generator) else answer
+
+
+def _steps(answer: Generator[Any, Any, Any], scope: Scope) -> Iterator[Any]:
+    """google-genai's stream is a generator that sends its request when it is first asked."""
+    step = context.bound(answer.__next__, scope)
+    try:
+        while True:
+            try:
+                value = step()
+            except StopIteration:
+                return
+            yield value
+    finally:
+        answer.close()
 
 
 async def _awaited(method: Callable[..., Any], arguments: dict[str, Any], scope: Scope) -> Any:
     previous = context.SCOPE.get()
     token = context.enter(scope)
     try:
-        return await method(**arguments)
+        answer = await method(**arguments)
     finally:
         context.leave(token, previous)
+    return _async_steps(answer, scope) if isinstance(answer, AsyncGenerator) else answer
+
+
+async def _async_steps(answer: AsyncGenerator[Any, Any], scope: Scope) -> AsyncIterator[Any]:
+    try:
+        while True:
+            previous = context.SCOPE.get()
+            token = context.enter(scope)
+            try:
+                value = await anext(answer)
+            except StopAsyncIteration:
+                return
+            finally:
+                context.leave(token, previous)
+            yield value
+    finally:
+        await answer.aclose()
 
 
 def _is_async(client: Any, method: Callable[..., Any]) -> bool:
