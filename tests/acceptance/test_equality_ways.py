@@ -533,7 +533,7 @@ def pairs() -> Iterator[Any]:
             yield pytest.param(way, settings, id=f"{way.__name__}-{settings}", marks=marks)
 
 
-@pytest.mark.parametrize(("way", "settings"), pairs())
+@pytest.mark.parametrize(("way", "settings"), list(pairs()))
 def test_a_way_of_calling_is_the_same_under_a_budget(
     way: Callable[[Kit], Any], settings: str
 ) -> None:

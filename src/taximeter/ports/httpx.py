@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from taximeter.call import Call
 from taximeter.context import SCOPE, Scope
-from taximeter.errors import BudgetExceededError
+from taximeter.errors import BudgetExceededError, TaximeterError
 from taximeter.ports import exchange
 from taximeter.ports.codec import Codec
 from taximeter.ports.poison import dual, poisoned
@@ -57,7 +57,7 @@ def _sync_send(original: Callable[..., Any], scope_now: Callable[[], Scope | Non
                 if call is not None:
                     RUNTIME.admit(call)
                     _rewrite(request, call)
-            except BudgetExceededError as error:
+            except TaximeterError as error:
                 return _refuse(self, error)
         if call is None:
             return original(self, request, stream=stream, **options)
@@ -98,7 +98,7 @@ def _async_send(original: Callable[..., Any], scope_now: Callable[[], Scope | No
                 if call is not None:
                     await RUNTIME.admit_async(call)
                     _rewrite(request, call)
-            except BudgetExceededError as error:
+            except TaximeterError as error:
                 return _refuse(self, error)
         if call is None:
             return await original(self, request, stream=stream, **options)
@@ -194,7 +194,7 @@ def _replace_body(request: Any, content: bytes) -> None:
     request.headers["content-length"] = str(len(content))
 
 
-def _refuse(client: Any, error: BudgetExceededError) -> Any:
+def _refuse(client: Any, error: TaximeterError) -> Any:
     """Make the refusal surface once and unwrapped, whatever the SDK does with exceptions here.
 
     Called by httpx itself (``client.post(...)``): a plain raise does. Called by an SDK: exceptions

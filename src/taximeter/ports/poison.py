@@ -12,7 +12,7 @@ import sys
 from functools import cache
 from typing import Any, Final
 
-from taximeter.errors import BudgetExceededError
+from taximeter.errors import TaximeterError
 
 _BASES: Final = (
     ("openai", "OpenAIError"),
@@ -23,7 +23,7 @@ _BASES: Final = (
 )
 
 
-def dual(error: BudgetExceededError) -> BudgetExceededError:
+def dual(error: TaximeterError) -> TaximeterError:
     """``error`` in a class that the loaded SDKs take for one of their own."""
     bases = tuple(
         getattr(module, name)
@@ -42,7 +42,7 @@ def _dual_class(kind: Any, bases: tuple[type, ...]) -> Any:
     return type(kind.__name__, (kind, *bases), names)
 
 
-def poisoned(response_class: Any, error: BudgetExceededError) -> Any:
+def poisoned(response_class: Any, error: TaximeterError) -> Any:
     """An instance of ``response_class`` that raises ``error`` for any attribute but dunder ones."""
     response = object.__new__(_poisoned_class(response_class))
     object.__setattr__(response, "__error__", error)

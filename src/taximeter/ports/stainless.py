@@ -22,6 +22,8 @@ from taximeter.runtime import RUNTIME
 from taximeter.settlement import Ending
 
 _ADMITTED: ContextVar[Call | None] = ContextVar("taximeter_admitted", default=None)
+_WRAPPED: ContextVar[bool] = ContextVar("taximeter_wrapped", default=False)
+"""A wrapped client's own hook is at work: the class's, which it calls, leaves the call to it."""
 
 
 def patch(module: ModuleType) -> None:
@@ -41,9 +43,37 @@ def wrap(client: Any, scope: Callable[[], Scope | None]) -> None:
     kind = type(client)
     is_async = hasattr(kind, "__aenter__")
     asynchronous = kind if is_async else ()
-    client._build_request = MethodType(_build(kind._build_request, scope, asynchronous), client)
+    build = _build(_alone(kind._build_request), scope, asynchronous)
+    client._build_request = MethodType(build, client)
     if is_async:
-        client._prepare_options = MethodType(_prepare(kind._prepare_options, scope), client)
+        prepare = _prepare(_alone_async(kind._prepare_options), scope)
+        client._prepare_options = MethodType(prepare, client)
+
+
+def _alone(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``original`` without the class's hook, if it has one."""
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        token = _WRAPPED.set(True)
+        try:
+            return original(*args, **kwargs)
+        finally:
+            _WRAPPED.reset(token)
+
+    return call
+
+
+def _alone_async(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        token = _WRAPPED.set(True)
+        try:
+            return await original(*args, **kwargs)
+        finally:
+            _WRAPPED.reset(token)
+
+    return call
 
 
 def _build(
@@ -51,11 +81,11 @@ def _build(
 ) -> Any:
     @functools.wraps(original)
     def _build_request(self: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(self, asynchronous):
+        if _WRAPPED.get():
+            call = None
+        elif isinstance(self, asynchronous):
             call = _ADMITTED.get()
             _ADMITTED.set(None)
-        elif _ADMITTED.get() is not None:  # An outer hook (``wrap``) has done it.
-            call = None
         else:
             call = _begin(self, options, scope_now())
             if call is not None:
@@ -78,13 +108,13 @@ def _build(
 def _prepare(original: Callable[..., Any], scope_now: Callable[[], Scope | None]) -> Any:
     @functools.wraps(original)
     async def _prepare_options(self: Any, options: Any) -> Any:
+        if _WRAPPED.get():
+            return await original(self, options)
         stale = _ADMITTED.get()
         if stale is not None:  # Its request was never built: the SDK failed in between.
             _ADMITTED.set(None)
             RUNTIME.settle(stale, Ending.NOT_SENT)
         options = await original(self, options)
-        if _ADMITTED.get() is not None:
-            return options
         call = _begin(self, options, scope_now())
         if call is not None:
             await RUNTIME.admit_async(call)
