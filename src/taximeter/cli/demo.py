@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from taximeter.budgeting import Budget
     from taximeter.cli.demo_check import Pair, Verdict
     from taximeter.cli.demo_jobs import Clients, Job
+    from taximeter.testing import SimulatedProvider
 
 CAP: Final = "0.05"
 SMALL_CAP: Final = "0.0036"
@@ -60,6 +62,8 @@ def execute(options: argparse.Namespace) -> int:
 
     pace = demo_jobs.FAST if options.fast else demo_jobs.SHOW
     jobs = [*demo_jobs.ordinary(), demo_jobs.history(), demo_jobs.footnote(), demo_jobs.runaway()]
+    if not options.json:  # Importing them takes longer than all that follows.
+        print("loading the official SDKs ...", flush=True)
     with SimulatedProvider(demo_jobs.replies(pace), seed=7) as provider:
         clients = demo_jobs.Clients(provider)
         store = MemoryStore()  # Fresh, so that the demo can be run again in one process.
@@ -67,7 +71,7 @@ def execute(options: argparse.Namespace) -> int:
         small = budget(max_usd=SMALL_CAP, name="history", on_limit="truncate", store=store)
         shown = view(jobs, whole, clients.versions, plain=options.plain, silent=options.json)
         with shown, whole:
-            _scene(jobs, clients, small)
+            _scene(jobs, clients, provider, small)
         clients.close()
         provider.wait_until_idle()
         verdict = judge(whole.summary_data()["calls"], provider.invoice, jobs, Decimal(CAP))
@@ -78,24 +82,38 @@ def execute(options: argparse.Namespace) -> int:
     return 0 if verdict.ok else DIFFERS
 
 
-def _scene(jobs: Sequence[Job], clients: Clients, small: Budget) -> None:
+def _scene(
+    jobs: Sequence[Job], clients: Clients, provider: SimulatedProvider, small: Budget
+) -> None:
     """The runaway first, with all the money to itself; then the others, all at once.
 
     ``history`` has a small budget of its own, of which ``footnote`` then takes a part, so that it
-    has to be ended in the middle.
+    has to be ended in the middle. Both answers go on when every other call has been made.
     """
     by_name = {job.name: job for job in jobs}
     runaway, history, footnote = by_name["runaway"], by_name["history"], by_name["footnote"]
     threads = [_start(runaway, clients)]
-    runaway.first.wait(SECONDS_MAX)
+    _wait_for(1, jobs, provider)
     with small:
         threads.append(_start(history, clients))
-        history.first.wait(SECONDS_MAX)
+        _wait_for(2, jobs, provider)
         threads.append(_start(footnote, clients))
     others = [job for job in jobs if job not in (runaway, history, footnote)]
     threads += [_start(job, clients) for job in others]
+    _wait_for(len(jobs), jobs, provider)
+    provider.release()
     for thread in threads:
         thread.join(SECONDS_MAX)
+
+
+def _wait_for(requests: int, jobs: Sequence[Job], provider: SimulatedProvider) -> None:
+    """Until the provider has been asked so often; jobs that failed will not ask."""
+    pause = threading.Event()
+    deadline = time.monotonic() + SECONDS_MAX
+    while time.monotonic() < deadline:
+        if len(provider.requests) + sum(job.state == "failed" for job in jobs) >= requests:
+            return
+        pause.wait(0.005)
 
 
 def _start(job: Job, clients: Clients) -> threading.Thread:

@@ -7,12 +7,15 @@ cap of their own; the provider would go on for as long as it is listened to.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from taximeter.errors import BudgetExceededError, MissingExtraError
-from taximeter.testing import ReceivedRequest, Reply, SimulatedProvider
+from taximeter.testing import Fault, ReceivedRequest, Reply, SimulatedProvider
+
+CAPPED: Final = 350
+"""The output cap that ordinary calls ask for; their answers are shorter."""
 
 ENDLESS: Final = 30_000
 """Tokens of an answer that nobody will read to its end."""
@@ -25,19 +28,20 @@ State = Literal["waiting", "running", "done", "cut", "truncated", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """Tokens a second of the ordinary answers, and of the two that go too far."""
+    """Tokens a second of ordinary answers; seconds between events of the two that go too far."""
 
     ordinary: float
     endless: float
 
 
-SHOW: Final = Pace(ordinary=100.0, endless=640.0)
-FAST: Final = Pace(ordinary=600.0, endless=1_300.0)
+SHOW: Final = Pace(ordinary=100.0, endless=0.016)
+FAST: Final = Pace(ordinary=600.0, endless=0.006)
+TOKENS_PER_EVENT: Final = 8
 
 
 @dataclass(slots=True, kw_only=True)
 class Job:
-    """One call of the demo, and how it ended. ``first``: set once its answer has begun."""
+    """One call of the demo, and how it ended."""
 
     name: str
     model: str
@@ -46,7 +50,6 @@ class Job:
     state: State = "waiting"
     ending: str = ""
     error: BaseException | None = None
-    first: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
 
     def run(self, clients: Clients) -> None:
@@ -62,7 +65,6 @@ class Job:
             self.state, self.error = "failed", error
             self.ending = f"{type(error).__name__}: {error}"
         finally:
-            self.first.set()
             self.over.set()
 
 
@@ -95,12 +97,21 @@ class Clients:
 
 
 def replies(pace: Pace) -> Callable[[ReceivedRequest], Reply]:
-    """What the provider answers, by what it is asked."""
+    """What the provider answers, by what it is asked.
+
+    The endless answers begin and then wait for ``provider.release()``, so that the others find the
+    money that they need whatever the speed of the machine.
+    """
 
     def reply(request: ReceivedRequest) -> Reply:
         text = str(request.body)
         if "never end" in text or "whole history" in text:
-            return Reply(tokens=ENDLESS, tokens_per_second=pace.endless, tokens_per_event=4)
+            return Reply(
+                tokens=ENDLESS,
+                tokens_per_event=TOKENS_PER_EVENT,
+                delay_per_event=pace.endless,
+                fault=Fault.STALL(after=2),
+            )
         if "footnote" in text:
             return Reply(tokens=170, tokens_per_second=pace.ordinary * 2)
         return Reply(tokens=150 + 31 * (len(text) % 7), tokens_per_second=pace.ordinary)
@@ -116,13 +127,13 @@ def ordinary() -> list[Job]:
         Job(name="answer", model="gpt-4.1", note="Responses, stream", work=_responses),
         Job(name="summary", model="claude-haiku-4-5", note="text_stream", work=_text_stream),
         Job(name="review", model="claude-sonnet-4-5", note="stream", work=_messages),
-        Job(name="classify", model="gpt-4o", note="not streamed", work=_whole),
+        Job(name="classify", model="gpt-4.1", note="not streamed", work=_whole),
     ]
 
 
 def runaway() -> Job:
     """A stream that would go on for ever; the budget cuts it."""
-    return Job(name="runaway", model="gpt-4.1", note="stream without a cap", work=_endless)
+    return Job(name="runaway", model="gpt-4o", note="stream without a cap", work=_endless)
 
 
 def history() -> Job:
@@ -132,7 +143,7 @@ def history() -> Job:
 
 def footnote() -> Job:
     """Takes money from ``history``'s small budget while that is running."""
-    return Job(name="footnote", model="gpt-4.1", note="not streamed", work=_whole)
+    return Job(name="footnote", model="gpt-4.1", note="not streamed", work=_footnote)
 
 
 _PROMPTS: Final = {
@@ -156,10 +167,10 @@ def _chat(clients: Clients, job: Job) -> str:
     stream = clients.openai.chat.completions.create(
         model=job.model,
         messages=_ask(job),  # type: ignore[arg-type]
-        max_tokens=400,
+        max_tokens=CAPPED,
         stream=True,
     )
-    return _finish(stream, job)
+    return _finish(stream)
 
 
 def _endless(clients: Clients, job: Job) -> str:
@@ -168,24 +179,24 @@ def _endless(clients: Clients, job: Job) -> str:
         messages=_ask(job),  # type: ignore[arg-type]
         stream=True,
     )
-    return _finish(stream, job)
+    return _finish(stream)
 
 
-def _finish(stream: Any, job: Job) -> str:
+def _finish(stream: Any) -> str:
     """Read a chat stream to its end; its finish reason."""
     finish = ""
-    for chunk in _noting(stream, job):
+    for chunk in stream:
         for choice in chunk.choices:
             finish = choice.finish_reason or finish
     return finish
 
 
 def _responses(clients: Clients, job: Job) -> str:
-    stream = clients.openai.responses.create(
-        model=job.model, input=_PROMPTS[job.name], max_output_tokens=400, stream=True
+    stream: Any = clients.openai.responses.create(
+        model=job.model, input=_PROMPTS[job.name], max_output_tokens=CAPPED, stream=True
     )
     ending = ""
-    for event in _noting(stream, job):
+    for event in stream:
         ending = event.type
     return ending
 
@@ -193,38 +204,36 @@ def _responses(clients: Clients, job: Job) -> str:
 def _text_stream(clients: Clients, job: Job) -> str:
     with clients.anthropic.messages.stream(
         model=job.model,
-        max_tokens=400,
+        max_tokens=CAPPED,
         messages=_ask(job),  # type: ignore[arg-type]
     ) as stream:
-        for _ in _noting(stream.text_stream, job):
+        for _ in stream.text_stream:
             continue
         return str(stream.get_final_message().stop_reason)
 
 
 def _messages(clients: Clients, job: Job) -> str:
-    stream = clients.anthropic.messages.create(
+    stream: Any = clients.anthropic.messages.create(
         model=job.model,
-        max_tokens=400,
+        max_tokens=CAPPED,
         messages=_ask(job),  # type: ignore[arg-type]
         stream=True,
     )
     ending = ""
-    for event in _noting(stream, job):
+    for event in stream:
         if event.type == "message_delta":
             ending = str(event.delta.stop_reason)
     return ending
 
 
-def _whole(clients: Clients, job: Job) -> str:
+def _footnote(clients: Clients, job: Job) -> str:
+    return _whole(clients, job, 200)
+
+
+def _whole(clients: Clients, job: Job, cap: int = CAPPED) -> str:
     answer = clients.openai.chat.completions.create(
         model=job.model,
         messages=_ask(job),  # type: ignore[arg-type]
-        max_tokens=400,
+        max_tokens=cap,
     )
     return answer.choices[0].finish_reason
-
-
-def _noting(stream: Any, job: Job) -> Iterator[Any]:
-    for item in stream:
-        job.first.set()
-        yield item
