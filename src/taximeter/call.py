@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from taximeter.budgets import policy
@@ -105,6 +105,7 @@ class Call:
     stopped: Stop | None = None
     entry: Entry | None = None
     first_token_at: float | None = None
+    handed_at: float | None = None  # when the caller was given the bytes he now has
     held: dict[str, int] = field(default_factory=dict)  # amounts by counter
     tokens_held: int = 0
     strips_usage: bool = False
@@ -344,6 +345,8 @@ class Call:
             meter is not None and meter.terminal and meter.usage is not None and meter.error is None
         )
         progress = Progress(now=now) if final else self.progress(now)
+        if ending is Ending.LEFT and self.handed_at is not None:
+            progress = replace(progress, now=self.handed_at, away=now - self.handed_at)
         self.ended = True
         sent = self.admitted.output_sent if self.admitted is not None else self.quote.output_max
         terms = self.covers[-1].terms if self.covers else None

@@ -37,22 +37,28 @@ class Ending(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Output counted so far by us, and when it began; times in seconds of one clock."""
+    """Output counted so far by us, and when it began; times in seconds of one clock.
+
+    ``away``: seconds after ``now`` in which nobody read, though the answer may have gone on.
+    """
 
     expected: int = 0
     likely: int = 0
     first_token_at: float | None = None
     now: float = 0.0
+    away: float = 0.0
 
     def read_ahead(self) -> int:
-        """Tokens the provider may have generated that had not arrived: two seconds at this rate."""
+        """Tokens the provider may have generated that had not arrived: two seconds at this rate,
+        and what it made while the caller was busy with what he had."""
         if self.first_token_at is None or not self.likely:
-            return READ_AHEAD_TOKENS_MAX
+            return READ_AHEAD_TOKENS_MAX + int(self.away * TOKENS_PER_SECOND_TYPICAL)
         elapsed = max(self.now - self.first_token_at, 1e-3)
         rate = self.likely / elapsed
         if elapsed < RATE_SECONDS_MIN:
             rate = max(rate, TOKENS_PER_SECOND_TYPICAL)
-        return min(int(rate * READ_AHEAD_SECONDS), READ_AHEAD_TOKENS_MAX)
+        unseen = min(int(rate * READ_AHEAD_SECONDS), READ_AHEAD_TOKENS_MAX)
+        return unseen + int(min(rate, READ_AHEAD_TOKENS_MAX / READ_AHEAD_SECONDS) * self.away)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

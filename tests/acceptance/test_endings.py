@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -106,6 +107,22 @@ def test_break_and_close_is_settled_at_once(wire: Wire, serve: Any, talk: Any) -
         stream.close()
         settled_once(b, provider, wire, wire.interrupted)
     assert len(provider.disconnects) == 1
+
+
+@pytest.mark.parametrize("events", [0, 1, 5])
+def test_what_was_generated_while_the_caller_was_busy_is_expected(
+    events: int, serve: Any, talk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = serve(STORY)
+    with budget(max_usd=1) as b:
+        stream = CHAT.call(talk(CHAT, provider), stream=True)
+        read(iter(stream), events)
+        later = time.time() + 4.0  # He thought about what he had read.
+        monkeypatch.setattr(time, "time", lambda: later)
+        stream.close()
+    (row,) = rows(b)
+    assert row["settlement"] == "estimated"
+    assert 4 * 150 < row["output_tokens"] < 3000
 
 
 @pytest.mark.parametrize("wire", [w for w in WIRES if w is not GEMINI], ids=lambda w: w.name)

@@ -31,6 +31,7 @@ class Metered:
         self._codec = codec  # where the bytes are compressed
         self._reader: tuple[int, int] | None = None
         self._closed = False
+        call.handed_at = time.time()
         call.attention = True  # The first chunk is looked at: it tells when output began.
         call.shell.stream = weakref.ref(self)
 
@@ -87,6 +88,7 @@ class SyncMetered(Metered):
 
     def __iter__(self) -> Iterator[bytes]:
         call, receive, codec = self._call, self._call.receive_data, self._codec
+        clock = time.time
         self._reader = context.owner()
         self._chunks = iter(self._inner)
         try:
@@ -97,6 +99,7 @@ class SyncMetered(Metered):
                     if codec is not None:
                         out = codec.encode(out, data)
                     if out:
+                        call.handed_at = clock()
                         yield out
                     if error is not None:
                         raise error
@@ -108,6 +111,7 @@ class SyncMetered(Metered):
                 if codec is not None:
                     out = codec.encode(out, data)
                 if out:
+                    call.handed_at = clock()
                     yield out
             out = call.receive_eof()
             self._end()
@@ -121,6 +125,7 @@ class SyncMetered(Metered):
             self._leave()
             raise
         except BaseException as error:
+            call.handed_at = None  # The caller was waiting for more: nothing came meanwhile.
             RUNTIME.settle(call, exchange.ending_of(error), error=_text(error))
             raise
 
@@ -191,6 +196,7 @@ class AsyncMetered(Metered):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         call, receive, codec = self._call, self._call.receive_data, self._codec
+        clock = time.time
         self._reader = context.owner()
         self._chunks = aiter(self._inner)
         try:
@@ -201,6 +207,7 @@ class AsyncMetered(Metered):
                     if codec is not None:
                         out = codec.encode(out, data)
                     if out:
+                        call.handed_at = clock()
                         yield out
                     if error is not None:
                         raise error
@@ -212,6 +219,7 @@ class AsyncMetered(Metered):
                 if codec is not None:
                     out = codec.encode(out, data)
                 if out:
+                    call.handed_at = clock()
                     yield out
             out = call.receive_eof()
             await self._end()
@@ -228,6 +236,7 @@ class AsyncMetered(Metered):
                 RUNTIME.settle(call, Ending.LEFT)
             raise
         except BaseException as error:
+            call.handed_at = None  # The caller was waiting for more: nothing came meanwhile.
             RUNTIME.settle(call, exchange.ending_of(error), error=_text(error))
             raise
 
