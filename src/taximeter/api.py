@@ -249,7 +249,9 @@ def wrap(client: C) -> C:
     from taximeter.ports import wrap_client
 
     _default_ledger()
-    return wrap_client(client, lambda: context.SCOPE.get() or RUNTIME.installed or Scope())  # type: ignore[no-any-return]
+    alone = Scope(metered=True)
+    wrapped: C = wrap_client(client, lambda: context.SCOPE.get() or RUNTIME.installed or alone)
+    return wrapped
 
 
 def stats(**filters: Any) -> Any:
@@ -287,6 +289,7 @@ def tracked_call(
     """
     from taximeter.tracking import tracked
 
+    _default_ledger()
     who = dict(
         group=group, user_id=user_id, tier=tier, project=project, session_id=session_id,
         run_id=run_id, prompt_version=prompt_version, **(tags or {}),
@@ -314,6 +317,7 @@ def tracked_stream(
     """The same for a stream; returns the provider's own stream object. See :func:`tracked_call`."""
     from taximeter.tracking import tracked
 
+    _default_ledger()
     who = dict(
         group=group, user_id=user_id, tier=tier, project=project, session_id=session_id,
         run_id=run_id, prompt_version=prompt_version, **(tags or {}),

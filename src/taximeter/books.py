@@ -7,9 +7,23 @@ touch one store, and then this is a thin pass-through.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from inspect import signature
+from typing import TYPE_CHECKING, cast
 
 from taximeter.budgets.books import Balance, Charge, HoldAnswer
+from taximeter.ledger import Entry
 from taximeter.stores.base import BudgetStore
+
+if TYPE_CHECKING:
+    from taximeter.stores.base import CombinedStore
+
+
+@lru_cache(maxsize=64)
+def keeps_ledger(kind: type) -> bool:
+    """Whether stores of this kind take a ledger entry together with a settlement."""
+    settle = getattr(kind, "settle", None)
+    return hasattr(kind, "save") and "entry" in signature(settle).parameters if settle else False
 
 
 class Books:
@@ -68,14 +82,16 @@ class Books:
                 return HoldAnswer(False, balances)
         return HoldAnswer(True, balances)
 
-    def settle(self, hold_id: str, amounts: Mapping[str, int]) -> None:
-        if len(self._stores) == 1:
-            self._stores[0].settle(hold_id, amounts)
-            return
+    def settle(self, hold_id: str, amounts: Mapping[str, int], entry: Entry) -> None:
+        """Book ``amounts``. A store that keeps the ledger as well takes ``entry`` in the same step."""
         for store in self._stores:
-            store.settle(
-                hold_id, {key: n for key, n in amounts.items() if self._by_key[key] is store}
-            )
+            mine = amounts
+            if len(self._stores) > 1:
+                mine = {key: n for key, n in amounts.items() if self._by_key[key] is store}
+            if keeps_ledger(type(store)):
+                cast("CombinedStore", store).settle(hold_id, mine, entry=entry)
+            else:
+                store.settle(hold_id, mine)
 
     def void(self, hold_id: str) -> None:
         for store in self._stores:

@@ -109,6 +109,10 @@ class Budget:
         self._lock = threading.RLock()
         self._key = terms.name if shared else f"{terms.name}#{uuid.uuid4().hex[:8]}"
         self._swept = False
+        forget = getattr(store, "forget", None)
+        if not shared and forget is not None:  # Its counters go when it goes.
+            keys = [f"{self._key}:{unit}:total" for unit in ("usd", "tokens", "calls")]
+            weakref.finalize(self, forget, keys).atexit = False
         self._covers: tuple[tuple[Cover, ...], float, float, str] = ((), 0.0, 0.0, "")
 
     # --- what it shows ---------------------------------------------------------------------------

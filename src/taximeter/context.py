@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -26,16 +26,20 @@ FIELDS: Final = ("project", "group", "user_id", "tier", "session_id", "run_id", 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Budgets in force, outermost first, and the identity that entries are written with."""
+    """Budgets in force, outermost first, and the identity that entries are written with.
+
+    ``metered``: calls are recorded even without a budget (``tracked_call``, ``wrap``).
+    """
 
     budgets: tuple[Budget, ...] = ()
     who: Mapping[str, Any] = field(default_factory=dict)
+    metered: bool = False
 
     def inside(self, budget: Budget) -> Scope:
         """This scope with one more budget. Entering a budget twice charges it once."""
         if budget in self.budgets:
             return self
-        return Scope((*self.budgets, budget), self.who)
+        return replace(self, budgets=(*self.budgets, budget))
 
     def tagged(self, **values: Any) -> Scope:
         """This scope with these fields and tags; None leaves what was there."""
@@ -50,7 +54,7 @@ class Scope:
                 tags[name] = str(value)
         if tags:
             who["tags"] = tags
-        return Scope(self.budgets, who)
+        return replace(self, who=who)
 
 
 SCOPE: Final[ContextVar[Scope | None]] = ContextVar("taximeter_scope", default=None)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import fields
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from taximeter.books import keeps_ledger
 from taximeter.budgets.books import ExpiredHold
 from taximeter.errors import StoreError
 from taximeter.ledger import Entry
 from taximeter.stores.base import BudgetStore
+
+if TYPE_CHECKING:
+    from taximeter.stores.base import CombinedStore
 
 log: Final = logging.getLogger("taximeter")
 _FIELDS: Final = {field.name for field in fields(Entry)}
@@ -18,18 +22,20 @@ _FIELDS: Final = {field.name for field in fields(Entry)}
 
 def sweep(store: BudgetStore) -> list[ExpiredHold]:
     """Settle expired holds; each gets an ``assumed_full`` entry, so that ledger and balance agree."""
+    now = store.now()
     try:
-        expired = store.sweep()
+        if keeps_ledger(type(store)):
+            combined = cast("CombinedStore", store)
+            expired = combined.sweep(entry=lambda hold: _entry(hold, now))
+        else:
+            expired = store.sweep()
     except StoreError:
         log.warning("expired holds could not be swept", exc_info=True)
         return []
-    save = getattr(store, "save", None)
     for hold in expired:
         log.warning(
             "hold %s expired: its process vanished; booked at %s", hold.hold_id, hold.amounts
         )
-        if save is not None:
-            save(_entry(hold, store.now()))
     return expired
 
 

@@ -28,6 +28,7 @@ from taximeter.call import Call, Read, Settled, Step, Stop, Wait, run, run_async
 from taximeter.context import Scope
 from taximeter.errors import BudgetExceededError, PriceUnknownError, StoreError
 from taximeter.pricing.base import PriceBook
+from taximeter.recovery import sweep
 from taximeter.refusal import refusal_error
 from taximeter.settlement import Ending
 from taximeter.stores.base import BudgetStore, Ledger
@@ -79,7 +80,11 @@ class Runtime:
 
     def scope(self) -> Scope | None:
         """Where a call made now belongs, or None when nobody watches."""
-        return context.SCOPE.get() or self.installed
+        scope = context.SCOPE.get()
+        if scope is None:
+            return self.installed
+        # Tags alone meter nothing.
+        return scope if scope.budgets or scope.metered or self.installed is not None else None
 
     # --- beginning -------------------------------------------------------------------------------
 
@@ -162,7 +167,8 @@ class Runtime:
 
         async def perform(step: Step) -> Any:
             if isinstance(step, Wait):
-                return await place.wait_in_loop(step.seconds, self.drain)
+                swept = books is not None and blocking and await _off_loop(partial(_swept, books))
+                return swept or await place.wait_in_loop(step.seconds, self.drain)
             if books is None or not blocking:
                 return self._step(call, step, _never)
             return await _off_loop(
@@ -178,9 +184,10 @@ class Runtime:
         self._decided(call, decision)
 
     def _step(self, call: Call, step: Step, wait: Callable[[float], bool]) -> Any:
-        if isinstance(step, Wait):
-            return wait(step.seconds)
         books: Books = call.shell.books
+        if isinstance(step, Wait):
+            # The money may be held by a process that is gone: then it is settled, not waited for.
+            return _swept(books) or wait(step.seconds)
         if isinstance(step, Read):
             return self._outage(call, lambda: books.read(step.keys), _nothing)
         note = _note(call) if books.blocking else ""
@@ -313,7 +320,7 @@ class Runtime:
                 if settled.void:
                     books.void(settled.hold_id)
                 else:
-                    books.settle(settled.hold_id, settled.amounts)
+                    books.settle(settled.hold_id, settled.amounts, settled.entry)
             except StoreError:
                 # The hold stays open in the store and is settled there when it expires.
                 log.error("call %s could not be settled in its store", call.id, exc_info=True)
@@ -483,6 +490,11 @@ class _Place:
     def leave(self) -> None:
         if self._waiter is not None:
             self._queue.leave(self._waiter)
+
+
+def _swept(books: Books) -> bool:
+    """Holds of vanished processes were found and settled."""
+    return any(store.blocking and bool(sweep(store)) for store in books.stores)
 
 
 def _never(seconds: float) -> bool:

@@ -38,7 +38,8 @@ def tracked(
         budget.terms = replace(budget.terms, on_warn=lambda *_: on_warning(budget.summary_data()))
     activate()
     method, arguments = _method(client, params, stream=stream)
-    scope = (context.SCOPE.get() or RUNTIME.installed or Scope()).tagged(**who)
+    known = context.SCOPE.get() or RUNTIME.installed or Scope()
+    scope = replace(known.tagged(**who), metered=True)
     if budget is not None:
         scope = scope.inside(budget)
     if _is_async(client, method):
