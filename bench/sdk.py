@@ -65,7 +65,11 @@ def anthropic_stream() -> list[bytes]:
         ("message_start", {"type": "message_start", "message": message}),
         (
             "content_block_start",
-            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+            {
+                "type": "content_block_start",
+                "index": 0,
+                "content_block": {"type": "text", "text": ""},
+            },
         ),
     ]
     for n in range(EVENTS):
