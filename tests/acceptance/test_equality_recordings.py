@@ -15,7 +15,7 @@ from tests.acceptance import equality
 from tests.acceptance.recorded_calls import BUDGETS, WIRES, Bench, ask, problems, sample
 
 SAMPLED = {
-    "openai.chat": 40,
+    "openai.chat": 30,
     "openai.responses": 14,
     "openai.completions": 8,
     "embeddings": 8,
