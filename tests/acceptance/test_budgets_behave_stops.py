@@ -163,7 +163,7 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("wire", [CHAT, RESPONSES, ANTHROPIC], ids=lambda w: w.name)
 @pytest.mark.parametrize("on_limit", ["raise", "truncate"])
 def test_a_provider_that_ignores_its_cap_is_cut(wire: Any, on_limit: str, serve: Any) -> None:
-    provider = serve(Reply(text="taxi " * 4000), events_per_write=1)
+    provider = serve(Reply(text="taxi " * 60_000), events_per_write=1)  # Past any socket buffer.
     client = wire.client(provider)
     events: list[Any] = []
     caught: BudgetExceededError | None = None
