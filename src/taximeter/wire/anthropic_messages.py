@@ -8,6 +8,7 @@ A stream is ``message_start`` (exact input, a placeholder for the output), conte
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from taximeter.wire import anthropic_ending, anthropic_request
 from taximeter.wire.anthropic_answer import AnthropicAnswer
 from taximeter.wire.base import PENDING_BYTES_MAX, Meter, WireRequest
 from taximeter.wire.body import items, string
+from taximeter.wire.deltas import COLON, COMMA, INTEGER, STRING, split_known, text_of
 from taximeter.wire.framing import read_events, read_json
 from taximeter.wire.streams import StreamMeter, read_objects
 from taximeter.wire.visible import Piece
@@ -29,6 +31,14 @@ _MESSAGE: Final = b'"message'
 _BLOCK: Final = b'"content_block_st'
 _ERROR: Final = b'"error"'
 _CONTENT: Final = b'"content_block_'
+
+_PIECE: Final = re.compile(
+    rb'(?:event: content_block_delta\n)?+data: ?\{ ?"type' + COLON + rb'"content_block_delta"'
+    + COMMA + rb'"index' + COLON + INTEGER + COMMA + rb'"delta' + COLON + rb'\{ ?"type' + COLON
+    + rb'"(?:text_delta"' + COMMA + rb'"(text)|thinking_delta"' + COMMA + rb'"(thinking)'
+    rb'|input_json_delta"' + COMMA + rb'"partial_json)' + COLON + rb'"(' + STRING
+    + rb')" *+\} *+\}[ \t]*+\n\n'
+)  # fmt: skip
 
 
 class AnthropicMessagesMeter(StreamMeter, AnthropicAnswer):
@@ -50,7 +60,7 @@ class AnthropicMessagesMeter(StreamMeter, AnthropicAnswer):
     """
 
     def __init__(self, request: WireRequest | None = None, *, whole_events: bool = False) -> None:
-        StreamMeter.__init__(self, _decode, whole_events=whole_events)
+        StreamMeter.__init__(self, whole_events=whole_events)
         AnthropicAnswer.__init__(self, request)
         self._asked = request.model if request is not None else ""
 
@@ -98,6 +108,19 @@ class AnthropicMessagesMeter(StreamMeter, AnthropicAnswer):
                     if _CONTENT not in data:  # A damaged piece of text changes no figure.
                         self._fall_silent(exc)
 
+    def _decode(self, block: bytes) -> Iterator[Piece]:
+        for found in split_known(_PIECE, block):
+            if isinstance(found, bytes):
+                yield from _parse(found)
+                continue
+            text, thinking, raw = found.groups()
+            if raw:
+                piece = text_of(raw)
+                if text is not None:
+                    yield piece, "", ""
+                else:
+                    yield ("", piece, "") if thinking is not None else ("", "", piece)
+
     def _read_body(self, document: object) -> None:
         if not isinstance(document, dict):
             self._fall_silent(WireError("the body is not a JSON object"))
@@ -107,7 +130,7 @@ class AnthropicMessagesMeter(StreamMeter, AnthropicAnswer):
             self._visible.add(filter(any, _pieces(document)))
 
 
-def _decode(block: bytes) -> Iterator[Piece]:
+def _parse(block: bytes) -> Iterator[Piece]:
     """The output that a block of events carries."""
     for event in read_objects(block, b"content_block_delta", _BLOCK, b'"message"'):
         yield from filter(any, _pieces(event))

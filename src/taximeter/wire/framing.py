@@ -26,6 +26,7 @@ _BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r(?=[^\n]))|\r\r")
 _BOUNDARY_BYTES_MAX: Final = 4
 _BLANK: Final = b" \t\r\n"
 _decode: Final = json.JSONDecoder().decode
+_raw_decode: Final = json.JSONDecoder().raw_decode
 
 
 class EventSplitter:
@@ -135,7 +136,12 @@ def read_json(data: bytes | bytearray) -> Any:
         if data[:3] == BOM:
             data = data[3:]
         # Twice as fast for small events as json.loads, which would guess the encoding first.
-        return _decode(data.decode("utf-8", "surrogatepass"))
+        text = data.decode("utf-8", "surrogatepass")
+        if text[:1] == "{" and text[-1] == "}":  # No blanks around: nothing to skip.
+            value, end = _raw_decode(text)
+            if end == len(text):
+                return value
+        return _decode(text)
     except (ValueError, RecursionError) as exc:  # Deep nesting recurses inside json.
         raise WireError("not JSON") from exc
 

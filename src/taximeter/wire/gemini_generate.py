@@ -72,7 +72,7 @@ class GeminiGenerateMeter(StreamMeter):
     context_tokens: int | None = None
 
     def __init__(self, request: WireRequest | None = None, *, whole_events: bool = False) -> None:
-        super().__init__(self._decode, whole_events=whole_events, arrays=True)
+        super().__init__(whole_events=whole_events, arrays=True)
         self.parts: tuple[Part, ...] = ()
         self.provider_cost: Decimal | None = None
         self.finish: Finish | None = None

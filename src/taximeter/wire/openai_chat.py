@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from taximeter.errors import WireError
 from taximeter.usage import Usage
 from taximeter.wire.base import WireRequest
 from taximeter.wire.body import clean, count, items, mapping, string
+from taximeter.wire.deltas import COLON, COMMA, INTEGER, STRING, member, split_known, text_of
 from taximeter.wire.framing import read_events, read_json
 from taximeter.wire.openai_meter import LINE_FEED, Finish, Shown, StreamMeter
 from taximeter.wire.openai_request import read_chat_request, rewrite_chat
 from taximeter.wire.openai_usage import read_cost, read_usage, write_usage
+from taximeter.wire.visible import Piece
 
 FINISH: Final[Mapping[str, Finish]] = {
     "stop": "stop",
@@ -40,6 +42,32 @@ _FINISH_EVENTS_MAX: Final = 16  # The finish comes last, or just before usage an
 
 # The comma belongs to it: before the key, or after it where the key comes first.
 _USAGE_NULL: Final = re.compile(rb',[ ]?"usage"[ ]?:[ ]?null|(?<=\{)"usage"[ ]?:[ ]?null,[ ]?')
+
+
+# An ordinary delta: one choice that has not finished, with a piece of text, of shown reasoning, or
+# of a tool call's arguments.
+_MEMBER: Final = member(b"choices")
+_INDEX: Final = rb'"index' + COLON + rb"(" + INTEGER + rb")"
+_NULL: Final = (
+    rb'"(?:logprobs|finish_reason|native_finish_reason|stop_reason|token_ids)' + COLON + b"null"
+)
+_NO_OUTPUT: Final = (
+    rb'"(?:role' + COLON + rb'"assistant"'
+    rb"|(?:refusal|tool_calls|function_call|audio|reasoning|reasoning_content)" + COLON + b"null)"
+)
+_TEXT: Final = rb'"(content|reasoning_content|reasoning)' + COLON + rb'"(' + STRING + rb')"'
+_ARGUMENTS: Final = (
+    rb'"tool_calls' + COLON + rb'\[ ?\{ ?"index' + COLON + INTEGER + COMMA + rb'"function' + COLON
+    + rb'\{ ?"arguments' + COLON + rb'"(' + STRING + rb')" ?\} ?\} ?\]'
+)  # fmt: skip
+_DELTA: Final = re.compile(
+    rb"data: ?\{ ?(?:" + _MEMBER + COMMA + rb')*+"choices' + COLON + rb"\[ ?\{ ?"
+    rb"(?:(?:" + _INDEX + rb"|" + _NULL + rb")" + COMMA + rb')*+"delta' + COLON + rb"\{ ?"
+    rb'(?:"(?:role' + COLON + rb'"assistant"|content' + COLON + rb'(?:null|""))' + COMMA + rb")*+"
+    rb"(?:" + _TEXT + rb"|" + _ARGUMENTS + rb")(?:" + COMMA + _NO_OUTPUT + rb")*+ ?\}"
+    rb"(?:" + COMMA + rb"(?:" + _INDEX + rb"|" + _NULL + rb"))*+ ?\} ?\]"
+    rb"(?:" + COMMA + _MEMBER + rb")*+ ?\}\n\n"
+)  # fmt: skip
 
 
 class ChatMeter(StreamMeter):
@@ -171,18 +199,35 @@ class ChatMeter(StreamMeter):
         if self.finish is not None and self.finish != "error":
             self.terminal = True
 
-    def _read_body(self, body: Any, shown: Shown) -> None:
+    def _read_body(self, body: Any) -> None:
         if not isinstance(body, dict):
             raise WireError("the body is not a JSON object")
         self._read_head(body)
         self._read_usage(body.get("usage"))
-        for choice in items(body.get("choices")):
-            self._decode_choice(mapping(choice), shown)
         self._read_finish(body)
         self._read_error("", body)
         self.terminal = True
 
+    def _show_body(self, body: dict[str, Any], shown: Shown) -> None:
+        for choice in items(body.get("choices")):
+            self._decode_choice(mapping(choice), shown)
+
     # --- text ------------------------------------------------------------------------------------
+
+    def _decode_block(self, block: bytes) -> Iterator[Piece]:
+        choices = self._choices
+        for found in split_known(_DELTA, block):
+            if isinstance(found, bytes):
+                yield from self._parse_block(found)
+                continue
+            before, kind, raw, arguments, after = found.groups()
+            choices.setdefault(int(after or before or 0), False)
+            if kind is None:
+                if arguments:
+                    yield "", "", text_of(arguments)
+            elif raw:
+                text = text_of(raw)
+                yield (text, "", "") if kind == b"content" else ("", text, "")
 
     def _decode_event(self, name: str, event: dict[str, Any], shown: Shown) -> None:
         for choice in items(event.get("choices")):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from taximeter.wire.base import WireRequest
@@ -10,6 +10,7 @@ from taximeter.wire.body import mapping
 from taximeter.wire.openai_chat import ChatMeter, ChatWire
 from taximeter.wire.openai_meter import Shown
 from taximeter.wire.openai_request import read_completions_request, rewrite_chat
+from taximeter.wire.visible import Piece
 
 
 class CompletionsMeter(ChatMeter):
@@ -21,6 +22,9 @@ class CompletionsMeter(ChatMeter):
     def _caused_null(self, choices: list[Any]) -> bool:
         # vLLM writes the null unasked on this wire; ``stop_reason`` is a field of its own.
         return not any("stop_reason" in mapping(choice) for choice in choices)
+
+    def _decode_block(self, block: bytes) -> Iterator[Piece]:
+        return self._parse_block(block)
 
     def _decode_choice(self, choice: Mapping[str, Any], shown: Shown) -> None:
         shown.add_text(choice.get("text"))

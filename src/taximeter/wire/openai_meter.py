@@ -103,8 +103,9 @@ class StreamMeter:
         self._lead = b""  # blanks before the first byte that decides the framing
         self._trim = 0  # bytes of ``_lead`` that the caller has already been given
         self._started = False  # the first event that says who answers has been read
-        self._visible = VisibleText(self._decode_block)
+        self._visible = VisibleText()
         self._pending = self._visible.blocks
+        self._documents: list[dict[str, Any]] = []  # whole answers that nobody has looked at
         self._pending_bytes = 0
         self._pending_bytes_max = pending_bytes_max
 
@@ -225,8 +226,12 @@ class StreamMeter:
     def _at_eof(self) -> None:
         """The stream has ended without a defect."""
 
-    def _read_body(self, body: Any, shown: Shown) -> None:
-        """Read a whole JSON answer; collect its visible output."""
+    def _read_body(self, body: Any) -> None:
+        """Read the figures of a whole JSON answer. ``WireError``: it is none."""
+        raise NotImplementedError
+
+    def _show_body(self, body: dict[str, Any], shown: Shown) -> None:
+        """Collect the visible output of a whole JSON answer."""
         raise NotImplementedError
 
     def _feed_body(self, body: BodyBuffer, data: bytes) -> None:
@@ -236,13 +241,13 @@ class StreamMeter:
             self.exc = exc
 
     def _read_whole_body(self, body: BodyBuffer) -> None:
-        shown = Shown()
         try:
-            self._read_body(body.read(), shown)
+            document = body.read()
+            self._read_body(document)
         except WireError as exc:
             self.exc = exc
-        if shown.pieces:
-            self._visible.add([shown.piece()])
+        else:
+            self._documents.append(document)
 
     # --- text ------------------------------------------------------------------------------------
 
@@ -255,14 +260,31 @@ class StreamMeter:
     def _shrink(self) -> None:
         """Keep decoded text in place of raw events: what is held stays bounded."""
         self._pending_bytes = 0
-        self._visible.shrink()
+        self._visible.shrink(self._decode_block)
 
     def take_visible(self) -> Visible:
         """Decode and return the output that came since the last look. Any thread, any time."""
         self._pending_bytes = 0
-        return self._visible.take()
+        if self._documents:
+            self._show_documents()
+        return self._visible.take(self._decode_block)
+
+    def _show_documents(self) -> None:
+        """A whole answer is searched for output only if someone looks: mostly its usage is enough."""
+        try:
+            document = self._documents.pop()
+        except IndexError:  # Another thread has it.
+            return
+        shown = Shown()
+        self._show_body(document, shown)
+        if shown.pieces:
+            self._visible.add([shown.piece()])
 
     def _decode_block(self, block: bytes) -> Iterator[Piece]:
+        """The output of whole events. A subclass may know ordinary ones without parsing them."""
+        return self._parse_block(block)
+
+    def _parse_block(self, block: bytes) -> Iterator[Piece]:
         for name, data in read_events(block):
             try:
                 event = read_json(data)

@@ -190,12 +190,14 @@ class ResponsesMeter(StreamMeter):
         )
         self.finish = "error"
 
-    def _read_body(self, body: Any, shown: Shown) -> None:
+    def _read_body(self, body: Any) -> None:
         if not isinstance(body, dict):
             raise WireError("the body is not a JSON object")
         self._read_response(body)
         # A response made in the background answers at once and is billed when it is done.
         self.terminal = string(body.get("status")) not in {"queued", "in_progress"}
+
+    def _show_body(self, body: dict[str, Any], shown: Shown) -> None:
         for item in items(body.get("output")):
             _show_item(mapping(item), shown)
 

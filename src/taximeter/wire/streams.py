@@ -8,7 +8,7 @@ and hands all others to :meth:`StreamMeter._receive_slowly`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from taximeter.errors import WireError
@@ -36,7 +36,6 @@ class StreamMeter:
 
     def __init__(
         self,
-        decode: Callable[[bytes], Iterator[Piece]],
         *,
         whole_events: bool,
         arrays: bool = False,
@@ -53,7 +52,7 @@ class StreamMeter:
         self._quick = False  # It is an event stream, and nothing has been wrong with it.
         self._silent = False
         self._ended = False
-        self._visible = VisibleText(decode)
+        self._visible = VisibleText()
         self._blocks = self._visible.blocks
         self._kept = 0  # Bytes in ``_blocks``, about.
 
@@ -65,6 +64,10 @@ class StreamMeter:
 
     def _read_body(self, document: object) -> None:
         """Read an answer that is one JSON document."""
+        raise NotImplementedError
+
+    def _decode(self, block: bytes) -> Iterator[Piece]:
+        """The output that blocks of whole events carry, joined."""
         raise NotImplementedError
 
     # What it gets.
@@ -89,7 +92,7 @@ class StreamMeter:
 
     def take_visible(self) -> Visible:
         """Decode and return the output that came since the last look. May be called at any time."""
-        visible = self._visible.take()
+        visible = self._visible.take(self._decode)
         if not self._blocks:
             self._kept = 0
         return visible
@@ -185,7 +188,7 @@ class StreamMeter:
             self._shrink()
 
     def _shrink(self) -> None:
-        self._visible.shrink()
+        self._visible.shrink(self._decode)
         self._kept = 0
 
     def _read_document(self, body: BodyBuffer) -> None:

@@ -17,17 +17,23 @@ from taximeter.wire.body import clean
 Piece = tuple[str, str, str]
 """What one event carried: text, reasoning, tool names and arguments."""
 
+Decode = Callable[[bytes], Iterator[Piece]]
+
 _NOTHING: Final = Visible()
 
 
 class VisibleText:
-    """Raw blocks in, :class:`Visible` out. ``decode`` reads one block and never raises."""
+    """Raw blocks in, :class:`Visible` out.
 
-    __slots__ = ("_decode", "_decoded", "_turn", "blocks")
+    A block is one or more whole events; only the last block of a stream may lack its blank line.
+    ``decode`` reads many of them at once, joined, and never raises. It is given at each look, not
+    kept: a meter that its own text points back to would be freed by the garbage collector only.
+    """
 
-    def __init__(self, decode: Callable[[bytes], Iterator[Piece]]) -> None:
+    __slots__ = ("_decoded", "_turn", "blocks")
+
+    def __init__(self) -> None:
         self.blocks: deque[bytes] = deque()
-        self._decode = decode
         self._decoded: deque[Visible] = deque()
         self._turn = [True]  # Whoever pops it decodes; popping is atomic, so no lock is needed.
 
@@ -38,23 +44,23 @@ class VisibleText:
             for text, reasoning, tool in pieces
         )
 
-    def take(self) -> Visible:
+    def take(self, decode: Decode) -> Visible:
         """What came since the last look, decoded."""
-        self._drain()
+        self._drain(decode)
         return self._pop_decoded()
 
-    def shrink(self) -> None:
+    def shrink(self, decode: Decode) -> None:
         """Decode now and keep the text instead of the bytes, so that memory stays bounded.
 
         Text that nobody has looked at for 16 M characters is dropped; its events stay counted.
         """
-        self._drain()
+        self._drain(decode)
         seen = self._pop_decoded()
         if len(seen.text) + len(seen.reasoning) + len(seen.tool) > BUFFER_BYTES_MAX:
             seen = Visible(deltas=seen.deltas)
         self._decoded.appendleft(seen)
 
-    def _drain(self) -> None:
+    def _drain(self, decode: Decode) -> None:
         if not self.blocks:
             return
         try:
@@ -63,24 +69,29 @@ class VisibleText:
             return
         try:
             while self.blocks:
-                self._decode_some()
+                self._decode_some(decode)
         finally:
             self._turn.append(True)
 
-    def _decode_some(self) -> None:
+    def _decode_some(self, decode: Decode) -> None:
         """Decode what is there, up to the limit, and join it once."""
-        texts: list[str] = []
-        reasonings: list[str] = []
-        tools: list[str] = []
-        deltas = size = 0
+        blocks: list[bytes] = []
+        size = 0
         while self.blocks and size < PENDING_BYTES_MAX:
             block = self.blocks.popleft()
             size += len(block)
-            for text, reasoning, tool in self._decode(block):
-                texts.append(text)
+            blocks.append(block)
+        texts: list[str] = []
+        reasonings: list[str] = []
+        tools: list[str] = []
+        deltas = 0
+        for text, reasoning, tool in decode(blocks[0] if len(blocks) == 1 else b"".join(blocks)):
+            texts.append(text)
+            if reasoning:
                 reasonings.append(reasoning)
+            if tool:
                 tools.append(tool)
-                deltas += 1
+            deltas += 1
         if deltas:
             self._decoded.append(
                 Visible(
