@@ -268,13 +268,16 @@ class StoreMachine(RuleBasedStateMachine):
         self.model.shrink(hold_id, amounts)
         self.store.shrink(self.prefix + hold_id, self.keyed(amounts))
 
-    @rule(data=st.data())
-    def renew(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), later=st.sampled_from([0.0, 8.0, 12.0]))
+    def renew(self, data: st.DataObject, later: float) -> None:
+        """A heartbeat, and a look between the old deadline and the new one, or after both."""
         hold_id = self.draw_id(data)
         known = self.model.holds.get(hold_id)
         if known is not None:
             known.deadline = self.clock() + 10
         self.store.renew([self.prefix + hold_id], ttl=10.0)
+        if later:
+            self.time_passes(later)
 
     @rule(seconds=st.sampled_from([0.0, 4.0, 8.0, 25.0]))
     def time_passes(self, seconds: float) -> None:
