@@ -185,7 +185,9 @@ class Call:
                 self.quote.request,
                 content_type=content_type,
                 strip_usage=self.strips_usage,
-                whole_events=any(cover.enforcing for cover in self.covers),
+                whole_events=any(
+                    c.enforcing or c.terms.max_stream_output_tokens for c in self.covers
+                ),
             )
             self._counter = OutputCounter(family(self.quote.request.model), self.quote.request.wire)
             self._schedule()

@@ -79,7 +79,10 @@ class BudgetExceededError(TaximeterError):
         what = f"budget {self.scope!r}" if self.scope else "the budget"
         if self.window not in (None, "total"):
             what += f" ({self.window})"
-        text = f"{what} allows ${_usd(self.limit)}, ${_usd(self.spent)} of it is spent"
+        if self.limit is None:
+            text = f"{what} has no limit, ${_usd(self.spent)} is spent"
+        else:
+            text = f"{what} allows ${_usd(self.limit)}, ${_usd(self.spent)} of it is spent"
         if self.requested is not None:
             text += f"; this call needs ${_usd(self.requested)}, ${_usd(self.available)} is free"
         if self.usage is not None:

@@ -47,7 +47,7 @@ def _facts(call: Call, cover: Cover, spent: int, now: float) -> dict[str, object
     user = call.who.get("user_id")
     return {
         "spent": _number(cover, spent),
-        "limit": _number(cover, cover.limit or 0),
+        "limit": _number(cover, cover.limit) if cover.limit is not None else None,
         "scope": cover.terms.name,
         "user_id": user,
         "window": cover.window,

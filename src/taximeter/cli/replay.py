@@ -80,11 +80,15 @@ def line_of(record: Mapping[str, Any], split: str | None = None) -> dict[str, An
 
 
 def cost_of(done: Replayed) -> str | None:
-    """USD with every digit, before the one rounding of the ledger; None where nothing is priced."""
-    from taximeter.cli.replay_cost import atto_usd
+    """USD with every digit, before the one rounding of the ledger; None where nothing is priced.
 
-    atto = atto_usd(done)
-    return None if atto is None else plain(Decimal(atto).scaleb(-18))
+    Priced as of the day the answer names; by the model's maker where the recorded provider sells no
+    such model (a local server, a gateway).
+    """
+    from taximeter.pricing.answers import replayed_cost
+    from taximeter.providers import owner
+
+    return replayed_cost(done, maker=owner(done.model_asked or done.model, done.wire))
 
 
 class Reader:

@@ -25,23 +25,33 @@ def answered_at(body: str) -> float | None:
     return float(at) if at > _AFTER else None
 
 
-def replayed_cost(done: Any, book: PriceBook | None = None) -> str | None:
+def replayed_cost(
+    done: Any, book: PriceBook | None = None, *, maker: str = "unknown"
+) -> str | None:
     """USD, exact, as a decimal string; None where no price is known.
 
     Args:
         done: A :class:`taximeter.wire.replay.Replayed`: ``provider``, ``model``, ``model_asked``,
             ``meter`` (its usage is not None) and ``record``.
         book: Prices; by default the embedded ones.
+        maker: Whose price it is where the recorded provider sells no such model (a local server).
     """
-    cost = answer_cost(done, book)
+    cost = answer_cost(done, book, maker=maker)
     return None if cost is None else f"{Decimal(cost.atto).scaleb(-18).normalize():f}"
 
 
-def answer_cost(done: Any, book: PriceBook | None = None) -> Cost | None:
+def answer_cost(
+    done: Any, book: PriceBook | None = None, *, maker: str = "unknown"
+) -> Cost | None:
     """The same as a :class:`~taximeter.pricing.base.Cost`."""
     book = book if book is not None else embedded()
     meter = done.meter
-    card = book.find(done.provider, done.model) or book.find(done.provider, done.model_asked)
+    found = (
+        book.find(seller, model)
+        for seller in (done.provider, maker)
+        for model in (done.model, done.model_asked)
+    )
+    card = next((card for card in found if card is not None), None)
     if card is None or meter.usage is None:
         return None
     body = done.record.get("response_body")
@@ -55,7 +65,7 @@ def answer_cost(done: Any, book: PriceBook | None = None) -> Cost | None:
     cost = book.cost(card, meter.usage, service_tier=meter.service_tier, **facts)
     atto, lines, flags = cost.atto, cost.lines, cost.flags
     for part in meter.parts:
-        part_card = book.find(done.provider, part.model)
+        part_card = book.find(card.provider, part.model)
         if part_card is None:
             return None
         more = book.cost(part_card, part.usage, at=facts["at"])
