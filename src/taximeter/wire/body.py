@@ -29,11 +29,12 @@ def string(value: Any) -> str:
 
 def count(value: Any) -> int | None:
     """``value`` if it is a credible number of tokens or calls, else None."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= COUNT_MAX:
-        return None
-    return value
+    if type(value) is not int:  # Nearly always it is.
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            return None
+    return value if 0 <= value <= COUNT_MAX else None
 
 
 def amount(value: Any) -> Decimal | None:
@@ -46,6 +47,8 @@ def amount(value: Any) -> Decimal | None:
 
 def clean(text: str) -> str:
     """``text`` without lone surrogates, which JSON can express and UTF-8 cannot."""
+    if text.isascii():  # Known to the string: no look at its characters.
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

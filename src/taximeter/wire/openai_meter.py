@@ -72,6 +72,25 @@ class StreamMeter:
     (``take_visible``) may happen in another.
     """
 
+    # What a meter begins with; a short answer changes few of them.
+    usage: Usage | None = None
+    parts: tuple[Part, ...] = ()
+    provider_cost: Decimal | None = None
+    model: str | None = None
+    service_tier: str | None = None
+    finish: Finish | None = None
+    terminal = False
+    error: str | None = None
+    exc: WireError | None = None
+    _null = b""  # spelling of the usage-null that we caused, once seen
+    _plain = False  # the hot path may be taken: events, none held, the first one read
+    _body: BodyBuffer | None = None
+    _splitter: EventSplitter | None = None
+    _lead = b""  # blanks before the first byte that decides the framing
+    _trim = 0  # bytes of ``_lead`` that the caller has already been given
+    _started = False  # the first event that says who answers has been read
+    _pending_bytes = 0
+
     def __init__(
         self,
         request: WireRequest | None = None,
@@ -82,32 +101,15 @@ class StreamMeter:
         buffer_bytes_max: int = BUFFER_BYTES_MAX,
         pending_bytes_max: int = PENDING_BYTES_MAX,
     ) -> None:
-        self.usage: Usage | None = None
-        self.parts: tuple[Part, ...] = ()
-        self.provider_cost: Decimal | None = None
-        self.model: str | None = None
-        self.service_tier: str | None = None
-        self.finish: Finish | None = None
-        self.terminal = False
-        self.error: str | None = None
-        self.exc: WireError | None = None
         self._request = request
         self._strip = strip_usage
         self._whole = whole_events
         self._holding = strip_usage or whole_events
-        self._null = b""  # spelling of the usage-null that we caused, once seen
-        self._plain = False  # the hot path may be taken: events, none held, the first one read
-        self._body: BodyBuffer | None = None
-        self._splitter: EventSplitter | None = None
         self._bytes_max = buffer_bytes_max
-        self._lead = b""  # blanks before the first byte that decides the framing
-        self._trim = 0  # bytes of ``_lead`` that the caller has already been given
-        self._started = False  # the first event that says who answers has been read
+        self._pending_bytes_max = pending_bytes_max
         self._visible = VisibleText()
         self._pending = self._visible.blocks
         self._documents: list[dict[str, Any]] = []  # whole answers that nobody has looked at
-        self._pending_bytes = 0
-        self._pending_bytes_max = pending_bytes_max
 
     # --- feeding ---------------------------------------------------------------------------------
 

@@ -40,6 +40,10 @@ _OWN_TOOLS: Final = frozenset(
 )
 
 
+_PLAIN: Final = frozenset({"role", "content"})
+"""What nearly every message consists of; the rest of ``read_message`` is for all others."""
+
+
 class PromptReader:
     """Reads the parts of one request, in any order, and gives the :class:`Prompt`."""
 
@@ -76,6 +80,9 @@ class PromptReader:
         """A chat message, or a message item of the Responses API."""
         message = mapping(message)
         self.messages += 1
+        if _PLAIN.issuperset(message):
+            self.read_content(message.get("content"))
+            return
         for key in ("name", "tool_call_id", "refusal"):
             self._add_text(message.get(key))
         # Gateways repeat a thought under several names; it is read once by the model.
@@ -121,7 +128,9 @@ class PromptReader:
 
     def read_content(self, content: Any) -> None:
         """Text, or a list of text, image, audio, video and file parts."""
-        self._add_text(content)
+        if isinstance(content, str):
+            self._add_text(content)
+            return
         if isinstance(content, dict):
             content = [content]
         for part in items(content):

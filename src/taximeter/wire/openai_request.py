@@ -22,16 +22,30 @@ _DEPLOYMENT: Final = re.compile(r"/deployments/([^/]+)/")
 
 def model_in(path: str, body: Mapping[str, Any]) -> str:
     """The model asked for; an Azure deployment's name where the body has none."""
+    model = body.get("model")
+    if isinstance(model, str) and model:
+        return model
     found = _DEPLOYMENT.search(path)
-    return string(body.get("model")) or (found.group(1) if found else "")
+    return found.group(1) if found else ""
 
 
 def _choices(body: Mapping[str, Any], *names: str) -> int:
-    return max([1, *(count(body.get(name)) or 0 for name in names)])
+    most = 1
+    for name in names:
+        if name in body:
+            most = max(most, count(body[name]) or 0)
+    return most
+
+
+_THINKING: Final = frozenset(
+    {"reasoning_effort", "reasoning", "thinking", "enable_thinking", "chat_template_kwargs"}
+)
 
 
 def _thinking_budget(body: Mapping[str, Any]) -> int | None:
     """Tokens for thinking, 0 where it is switched off, None where the request does not say."""
+    if _THINKING.isdisjoint(body):
+        return None
     effort = body.get("reasoning_effort")
     reasoning, thinking = mapping(body.get("reasoning")), mapping(body.get("thinking"))
     template = mapping(body.get("chat_template_kwargs"))
@@ -51,7 +65,15 @@ def _thinking_budget(body: Mapping[str, Any]) -> int | None:
 
 
 def _first_count(body: Mapping[str, Any], *names: str) -> int | None:
-    return next((n for name in names if (n := count(body.get(name))) is not None), None)
+    for name in names:
+        if name in body and (found := count(body[name])) is not None:
+            return found
+    return None
+
+
+_SEARCHES: Final = ("web_search_options", "search_parameters", "plugins")
+_READ: Final = frozenset({"tools", "functions", "response_format", "prediction", *_SEARCHES})
+"""What a model reads beside the messages; most requests have none of it."""
 
 
 def read_chat_request(wire: str, path: str, body: Mapping[str, Any]) -> WireRequest:
@@ -59,10 +81,11 @@ def read_chat_request(wire: str, path: str, body: Mapping[str, Any]) -> WireRequ
     reader = PromptReader()
     for message in items(body.get("messages")):
         reader.read_message(message)
-    reader.read_tools(items(body.get("tools")) or items(body.get("functions")))
-    reader.read_schema(body.get("response_format"))
-    reader.read_content(mapping(body.get("prediction")).get("content"))
-    reader.read_tools(_searches(body))
+    if not _READ.isdisjoint(body):
+        reader.read_tools(items(body.get("tools")) or items(body.get("functions")))
+        reader.read_schema(body.get("response_format"))
+        reader.read_content(mapping(body.get("prediction")).get("content"))
+        reader.read_tools(_searches(body))
     return WireRequest(
         wire=wire,
         path=path,

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from taximeter.usage import Usage
+from taximeter.usage import NO_REQUESTS, Usage
 from taximeter.wire.body import amount, count, mapping
 
 _TICKS_EXPONENT: Final = -10  # xAI states cost in ticks of 1e-10 USD.
@@ -46,29 +46,34 @@ def read_usage(usage: Any, *, model: str = "") -> Usage | None:
     outputs = mapping(usage.get("completion_tokens_details")) or mapping(
         usage.get("output_tokens_details")
     )
-    reasoning = _first(outputs, "reasoning_tokens") or count(usage.get("reasoning_tokens")) or 0
-    audio = _first(inputs, "audio_tokens") or 0
+    reasoning = count(outputs.get("reasoning_tokens")) or count(usage.get("reasoning_tokens")) or 0
+    audio = count(inputs.get("audio_tokens")) or 0
     gap = 0
     if total is not None and stated_input is not None and stated_output is not None:
         gap = total - stated_input - stated_output
-    extra_input, extra_output, reasoning = _outside(
-        usage, model, gap, stated_output or 0, reasoning, audio
-    )
-    input_tokens = (stated_input or 0) + extra_input
-    output_tokens = (stated_output or 0) + extra_output
-    if usage.get("prompt_audio_seconds") and not audio:
-        audio = extra_input
+    input_tokens, output_tokens = stated_input or 0, stated_output or 0
+    if gap > 0 or reasoning:
+        extra_input, extra_output, reasoning = _outside(
+            usage, model, gap, output_tokens, reasoning, audio
+        )
+        input_tokens += extra_input
+        output_tokens += extra_output
+        if usage.get("prompt_audio_seconds") and not audio:
+            audio = extra_input
+    elsewhere = not _ELSEWHERE.isdisjoint(usage)
+    cached = count(inputs.get("cached_tokens")) or (_cached(usage) if elsewhere else 0)
+    written = _written(usage, inputs) if elsewhere or inputs else 0
     return Usage(
         input_tokens=input_tokens,
-        cached_input_tokens=min(_cached(usage, inputs), input_tokens),
-        cache_write_5m_tokens=min(_written(usage, inputs), input_tokens),
+        cached_input_tokens=min(cached, input_tokens),
+        cache_write_5m_tokens=min(written, input_tokens),
         audio_input_tokens=min(audio, input_tokens),
-        image_input_tokens=min(_first(inputs, "image_tokens") or 0, input_tokens),
+        image_input_tokens=min(count(inputs.get("image_tokens")) or 0, input_tokens),
         output_tokens=output_tokens,
         reasoning_tokens=min(reasoning, output_tokens),
-        audio_output_tokens=min(_first(outputs, "audio_tokens") or 0, output_tokens),
-        image_output_tokens=min(_first(outputs, "image_tokens") or 0, output_tokens),
-        requests=read_fees(usage),
+        audio_output_tokens=min(count(outputs.get("audio_tokens")) or 0, output_tokens),
+        image_output_tokens=min(count(outputs.get("image_tokens")) or 0, output_tokens),
+        requests=read_fees(usage) if elsewhere else NO_REQUESTS,
     )
 
 
@@ -106,26 +111,32 @@ def _first(source: Mapping[str, Any], *names: str) -> int | None:
     return None
 
 
-def _cached(usage: Mapping[str, Any], details: Mapping[str, Any]) -> int:
-    found = _first(details, "cached_tokens")
-    if found:
-        return found
-    names = (
-        "prompt_cache_hit_tokens",  # DeepSeek
-        "num_cached_tokens",  # Mistral
-        "cached_tokens",  # Moonshot
-        "cache_read_input_tokens",  # Databricks
-    )
-    return next((n for name in names if (n := count(usage.get(name)))), 0)
+_CACHED: Final = (
+    "prompt_cache_hit_tokens",  # DeepSeek
+    "num_cached_tokens",  # Mistral
+    "cached_tokens",  # Moonshot
+    "cache_read_input_tokens",  # Databricks
+)
+
+
+def _cached(usage: Mapping[str, Any]) -> int:
+    """Cached tokens that are stated beside the details."""
+    return next((n for name in _CACHED if (n := count(usage.get(name)))), 0)
 
 
 def _written(usage: Mapping[str, Any], details: Mapping[str, Any]) -> int:
     return (
         _first(details, "cache_write_tokens", "cache_creation_tokens")
-        or _first(usage, "cache_creation_input_tokens", "cache_write_tokens")
+        or _first(usage, *_WRITTEN)
         or 0
     )
 
+
+_WRITTEN: Final = ("cache_creation_input_tokens", "cache_write_tokens")
+_GROUPS: Final = ("server_side_tool_usage_details", "server_tool_use_details", "server_tool_use")
+_COUNTED: Final = ("num_sources_used", "num_search_queries")
+_ELSEWHERE: Final = frozenset((*_CACHED, *_WRITTEN, *_GROUPS, *_COUNTED))
+"""Names of what some providers state beside the details; most usage objects have none of them."""
 
 _SERVER_TOOLS: Final = {
     "web_search_requests": "web_search",  # OpenRouter
@@ -141,7 +152,7 @@ _SERVER_TOOLS: Final = {
 def read_fees(usage: Mapping[str, Any]) -> dict[str, int]:
     """Tool calls that the usage object itself counts, by fee kind."""
     fees: dict[str, int] = {}
-    for group in ("server_side_tool_usage_details", "server_tool_use_details", "server_tool_use"):
+    for group in _GROUPS:
         for name, calls in mapping(usage.get(group)).items():
             kind = _SERVER_TOOLS.get(name)
             if kind and (found := count(calls)):
@@ -153,9 +164,14 @@ def read_fees(usage: Mapping[str, Any]) -> dict[str, int]:
     return fees
 
 
+_COSTS: Final = frozenset(("cost_in_usd_ticks", "cost", "market_cost"))
+
+
 def read_cost(usage: Any) -> Decimal | None:
     """USD that the provider says the answer cost, to its digits, or None."""
     usage = mapping(usage)
+    if _COSTS.isdisjoint(usage):
+        return None
     if ticks := count(usage.get("cost_in_usd_ticks")):  # Azure's Grok states 0 for unknown.
         return Decimal(ticks).scaleb(_TICKS_EXPONENT)
     stated = usage.get("cost")

@@ -66,7 +66,7 @@ def find(path: str, body: Mapping[str, Any] | None = None) -> Wire | None:
             name = _METHODS[method]
         else:
             return None
-    if body is not None and not _fits(name, last, body):
+    if body is not None and not _fits(name, body):
         return None
     return by_name(name)
 
@@ -80,7 +80,7 @@ _FIELDS: Final = {
 }
 
 
-def _fits(name: str, last: str, body: Mapping[str, Any]) -> bool:
+def _fits(name: str, body: Mapping[str, Any]) -> bool:
     fields = _FIELDS.get(name)
     return fields is None or any(field in body for field in fields)
 
