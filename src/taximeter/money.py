@@ -17,6 +17,7 @@ NANO: Final = 10**9
 ATTO: Final = 10**18
 ATTO_PER_NANO: Final = ATTO // NANO
 AMOUNT_MAX: Final = 2**63 - 1
+_USD_MAX: Final = Decimal(AMOUNT_MAX).scaleb(-9)
 
 ZERO: Final = Decimal(0)
 
@@ -51,7 +52,7 @@ def amount(value: USD, *, name: str = "amount") -> Amount:
     number = decimal(value, name=name)
     if number < 0:
         raise ConfigurationError(f"{name}={value!r} is negative; use 0 or more")
-    if number > AMOUNT_MAX // NANO:
+    if number > _USD_MAX:
         raise ConfigurationError(f"{name}={value!r} is above 9.2 billion USD, the largest amount")
     return int(number.scaleb(9))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from taximeter.budgets.limits import UNITS, Limit, parse_limit, parse_spec, total
@@ -114,6 +114,7 @@ def test_no_two_limits_share_a_counter_however_scopes_are_named(one: Limit, othe
 
 
 @given(limit=limits)
+@example(limit=Limit(unit="usd", amount=AMOUNT_MAX))
 def test_a_limit_reads_back_as_it_is_shown(limit: Limit) -> None:
     again = parse_limit(str(limit), zone=limit.window.zone, scope=limit.scope)
     assert (again.unit, again.amount, again.window.unit) == (
