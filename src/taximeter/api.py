@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from taximeter import checks, context, money
 from taximeter.budgeting import Budget
 from taximeter.budgets.limits import Limit, parse_spec
-from taximeter.budgets.policy import Terms
+from taximeter.budgets.policy import MODES, Terms
 from taximeter.budgets.windows import TOTAL, Window, parse_window
 from taximeter.context import Scope
 from taximeter.errors import ConfigurationError
@@ -96,7 +96,7 @@ def budget(
     windowed = any(limit.window != TOTAL for limit in limits) or period != TOTAL
     terms = Terms(
         name=checks.name(name) or ("default" if windowed else "budget"),
-        mode=checks.one_of("mode", mode, checks.MODES),  # type: ignore[arg-type]
+        mode=checks.one_of("mode", mode, MODES),  # type: ignore[arg-type]
         on_limit=checks.one_of("on_limit", on_limit, ("raise", "truncate")),  # type: ignore[arg-type]
         wait=checks.seconds("wait", wait),
         min_output_tokens=checks.count("min_output_tokens", min_output_tokens, least=1),

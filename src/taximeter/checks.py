@@ -9,8 +9,6 @@ from typing import Any, Final
 
 from taximeter.errors import ConfigurationError
 
-MODES: Final = ("strict", "clamp", "incremental", "warn", "observe")
-
 
 def one_of(setting: str, value: object, allowed: Sequence[str]) -> str:
     """One of a few words; a near miss is named."""

@@ -34,11 +34,8 @@ class Provider:
     stream_usage: Literal["ask", "unasked", "try"] = "unasked"
     cap_covers_reasoning: bool = True
     local: bool = False
-    known_host: bool = True
     region: str | None = None
 
-
-UNKNOWN: Final = Provider(name="unknown", stream_usage="try", known_host=False)
 
 _STOP: Final = {"openai", "azure", "anthropic", "xai", "deepseek", "together", "cohere"}
 _ASK: Final = {"openai", "azure"}
@@ -143,5 +140,4 @@ def _provider(name: str, *, known_host: bool) -> Provider:
         stops_on_abort=name in _STOP,
         stream_usage=usage,
         cap_covers_reasoning=name not in {"xai", "perplexity"},
-        known_host=known_host,
     )

@@ -15,7 +15,7 @@ from typing import Any
 from taximeter.money import ATTO_PER_NANO, Amount, round_up
 from taximeter.pricing.base import PriceBook, RateCard
 from taximeter.providers import Provider
-from taximeter.tokens import count_prompt
+from taximeter.tokens import PromptCount, count_prompt
 from taximeter.wire.base import WireRequest
 
 REASONING_FLOOR_TOKENS = 1024
@@ -122,16 +122,10 @@ def make(
     card = book.find(provider.name, request.model)
     if card is None and ceiling and not provider.local:
         card = book.ceiling(provider.name)
-    count = count_prompt(
-        request.prompt,
-        wire=request.wire,
-        model=request.model,
-        provider=provider.name,
-        exact_texts=exact_texts,
-    )
+    count = count_prompt(request.prompt, model=request.model, exact_texts=exact_texts)
     window = card.context_tokens if card is not None else None
-    unbounded = _unbounded(request, count.why_unbounded if count.bound is None else None, window)
-    bound = _input_bound(request, count.bound, window)
+    unbounded = _unbounded(request, count, window)
+    bound = _input_bound(count, window)
     likely = count.likely_max if bound is None else min(count.likely_max, bound)
     if count.bound is None and bound is not None and request.prompt.server_state:
         likely = bound  # Earlier turns are billed again and cannot be seen.
@@ -199,37 +193,23 @@ def _fees(request: WireRequest) -> dict[str, int]:
     return fees
 
 
-def _hosted_calls(request: WireRequest) -> int | None:
-    """Most calls to hosted tools that the request allows; None: no limit."""
-    prompt = request.prompt
-    if not prompt.hosted_tools:
-        return 0
-    if prompt.hosted_calls_max is not None:
-        return prompt.hosted_calls_max
-    calls = [tool.calls_max for tool in prompt.hosted_tools]
-    return None if None in calls else sum(n for n in calls if n is not None)
-
-
-def _unbounded(request: WireRequest, why_unseen: str | None, window: int | None) -> str | None:
+def _unbounded(request: WireRequest, count: PromptCount, window: int | None) -> str | None:
     if "deep-research" in request.model:
         return "a deep-research model searches and reads without a limit"
-    if _hosted_calls(request) is None:
+    if count.turns_max is None:
         return "hosted tools without a call limit (set max_uses or max_tool_calls)"
-    if why_unseen is not None and window is None:
-        return why_unseen
-    return None
+    return count.why_unbounded if window is None else None
 
 
-def _input_bound(request: WireRequest, counted: int | None, window: int | None) -> int | None:
-    calls = _hosted_calls(request)
-    if calls is None:
+def _input_bound(count: PromptCount, window: int | None) -> int | None:
+    if count.turns_max is None:
         return None
-    if calls:  # Every call of a hosted tool sends the grown prompt again.
-        return None if window is None else window * (calls + 1)
-    if counted is None:
+    if count.turns_max > 1:  # Every call of a hosted tool sends the grown prompt again.
+        return None if window is None else window * count.turns_max
+    if count.bound is None:
         return window
     # A byte bound may pass the context window; the provider refuses such a prompt unbilled.
-    return counted if window is None else min(counted, window)
+    return count.bound if window is None else min(count.bound, window)
 
 
 def _hidden_output(request: WireRequest, card: RateCard | None) -> bool:

@@ -69,8 +69,6 @@ class Outcome:
     usage_source: UsageSource
     settlement: Settlement
     cost: Cost | None  # None: unpriced
-    card: RateCard | None
-    output_booked: int = 0
 
     @property
     def exact(self) -> bool:
@@ -101,9 +99,7 @@ def outcome(
     if ending is Ending.NOT_SENT or (
         ending is Ending.REFUSED and not _refusal_billed(quote, status)
     ):
-        return Outcome(
-            usage=Usage(), usage_source="provider", settlement="void", cost=Cost(0), card=card
-        )
+        return Outcome(usage=Usage(), usage_source="provider", settlement="void", cost=Cost(0))
     known = meter.usage if meter is not None else None
     facts = getattr(meter, "facts", None) or {}
     # Anthropic's figures are final one event before the last: a stream left in between is exact.
@@ -115,8 +111,6 @@ def outcome(
             usage_source="provider",
             settlement="exact",
             cost=cost,
-            card=card,
-            output_booked=known.output_tokens,
         )
     return _estimate(
         quote,
@@ -178,8 +172,6 @@ def _estimate(
         usage_source=source,
         settlement=settlement,
         cost=price(book, card, quote, usage, meter),
-        card=card,
-        output_booked=output,
     )
 
 

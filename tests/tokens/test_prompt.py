@@ -15,7 +15,7 @@ from taximeter.wire.base import HostedTool, Image, Prompt
 
 def count(prompt: Prompt, model: str = "gpt-4o", **options: Any) -> PromptCount:
     options.setdefault("exact_texts", False)
-    return count_prompt(prompt, wire="openai.chat", model=model, provider="openai", **options)
+    return count_prompt(prompt, model=model, **options)
 
 
 MODELS = st.sampled_from(

@@ -42,9 +42,7 @@ def of_seen_input(recorded: list[Call]) -> Iterator[Call]:
 def test_likely_max_covers_the_input_that_can_be_seen(recorded: list[Call], exact: bool) -> None:
     total, passed = 0, []
     for call in of_seen_input(recorded):
-        counted = count_prompt(
-            call.prompt, wire=call.wire, model=call.model, provider=call.provider, exact_texts=exact
-        )
+        counted = count_prompt(call.prompt, model=call.model, exact_texts=exact)
         total += 1
         if call.input_tokens > counted.likely_max:
             passed.append((call.id, call.input_tokens, counted))
@@ -57,9 +55,7 @@ def test_no_bounded_input_passed_its_bound(recorded: list[Call]) -> None:
     for call in of_seen_input(recorded):
         counted = count_prompt(
             call.prompt,
-            wire=call.wire,
             model=call.model,
-            provider=call.provider,
             exact_texts=False,
         )
         if counted.bound is not None:
@@ -77,9 +73,7 @@ def test_an_unknown_name_for_a_known_model_is_still_covered(recorded: list[Call]
             family(call.model).name.startswith(("gpt", "gemini", "mistral"))
             and not call.prompt.images
         ):
-            counted = count_prompt(
-                call.prompt, wire=call.wire, model="prod", provider="azure", exact_texts=False
-            )
+            counted = count_prompt(call.prompt, model="prod", exact_texts=False)
             total += 1
             passed += call.input_tokens > counted.likely_max
     assert total > 1_000
@@ -95,11 +89,7 @@ def test_plain_openai_prompts_are_exact_in_nine_of_ten(recorded: list[Call]) -> 
         if not call.prompt.tools_json
     ]
     exact = sum(
-        call.input_tokens
-        == count_prompt(
-            call.prompt, wire=call.wire, model=call.model, provider=call.provider
-        ).expected
-        for call in plain
+        call.input_tokens == count_prompt(call.prompt, model=call.model).expected for call in plain
     )
     assert len(plain) > 200
     assert exact >= 0.9 * len(plain)
@@ -145,9 +135,7 @@ def test_the_wires_own_reading_is_covered_too(recorded: list[Call]) -> None:
             if call is None:
                 continue
             prompt: Prompt = wire.read_request(row["url_path"] or "", row["request_json"]).prompt
-            counted = count_prompt(
-                prompt, wire=name, model=call.model, provider=call.provider, exact_texts=False
-            )
+            counted = count_prompt(prompt, model=call.model, exact_texts=False)
             total += 1
             assert counted.bound is None or call.input_tokens <= counted.bound, call.id
             if counted.why_unbounded is None and call.input_tokens > counted.likely_max:

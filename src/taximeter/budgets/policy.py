@@ -1,6 +1,6 @@
 """Decisions: may this call go, with what output cap, and how much is set aside for it? Pure.
 
-Modes (docs/concepts in the README): ``strict`` holds a sound bound and never rewrites; ``clamp`` lowers
+Modes (a table of them is in the README): ``strict`` holds a sound bound and never rewrites; ``clamp`` lowers
 the output cap to what is affordable and holds that; ``incremental`` acts as ``clamp`` here; ``warn``
 and ``observe`` refuse nothing. With nested budgets the smallest cap that any clamping one affords is
 sent, then strict ones compare, then observing ones record.
@@ -17,7 +17,6 @@ from taximeter.quoting import CALLS, UNLIMITED, Line, Quote
 
 Mode = Literal["strict", "clamp", "incremental", "warn", "observe"]
 MODES: Final = ("strict", "clamp", "incremental", "warn", "observe")
-CLAMPING: Final = frozenset({"clamp", "incremental"})
 ENFORCING: Final = frozenset({"strict", "clamp", "incremental"})
 
 READ_AHEAD_TOKENS_MAX: Final = 512
@@ -95,7 +94,6 @@ class Admit:
     send_cap: int | None
     output_sent: int | None
     output_held: int
-    clamped: bool
     extendable: bool
     binding: Cover | None = None  # the limit that lowered the cap
     observed: tuple[tuple[Cover, str], ...] = ()  # what observing limits would have done
@@ -153,7 +151,6 @@ def decide(
         send_cap=sent if lowered and known is not None else None,
         output_sent=known,
         output_held=held,
-        clamped=lowered and known is not None,
         extendable=held < sent and bool(clamping),
         binding=tightest,
         observed=tuple(_observe(quote, covers, balances, wanted, floor)),

@@ -17,7 +17,6 @@ class ImageCount(NamedTuple):
     bound: int | None
 
 
-_UNSEEN_SIZE: Final = (1024, 1024)
 _PATCH_MODELS: Final = {  # 32-pixel patches: at most 1536, times a factor of the model
     "gpt-4.1-mini": 1.62, "gpt-4.1-nano": 2.46, "o4-mini": 1.72, "gpt-5-mini": 1.62,
     "gpt-5-nano": 2.46,

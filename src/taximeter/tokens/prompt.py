@@ -47,9 +47,7 @@ class PromptCount:
 def count_prompt(
     prompt: Prompt,
     *,
-    wire: str,
     model: str,
-    provider: str,
     exact_texts: bool = True,
     tokenized_bytes_max: int = TOKENIZED_BYTES_MAX,
 ) -> PromptCount:
@@ -57,9 +55,7 @@ def count_prompt(
 
     Args:
         prompt: What the model will read, as its wire read it from the request.
-        wire: Name of the wire protocol.
         model: As asked. Decides the family; a name that says nothing gets wide margins.
-        provider: Who answers, or "" where that is not known.
         exact_texts: The vocabulary may be used, if installed. Its first use loads it (up to a second)
             and each costs about 0.5 µs a byte: pass False on an event loop.
         tokenized_bytes_max: Above this many bytes the vocabulary is not used in any case.
