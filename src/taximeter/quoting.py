@@ -163,17 +163,15 @@ def _line(
     if card is None:
         return Line(0, 0)
     prompt = request.prompt
-    facts = {
+    base, slope = book.line(
+        card,
+        input_tokens=tokens,
+        service_tier=request.service_tier,
+        cache_write=prompt.cache_write,
+        requests=_fees(request) if prompt.hosted_tools else None,
+        media=bool(prompt.images or prompt.media_bytes or prompt.references or prompt.server_state),
         **known,
-        "service_tier": request.service_tier,
-        "cache_write": prompt.cache_write,
-        "requests": _fees(request),
-        "media": bool(
-            prompt.images or prompt.media_bytes or prompt.references or prompt.server_state
-        ),
-    }
-    base = book.bound(card, input_tokens=tokens, output_tokens=0, **facts).atto
-    slope = book.bound(card, input_tokens=tokens, output_tokens=1, **facts).atto - base
+    )
     return Line(base, slope * request.choices)
 
 

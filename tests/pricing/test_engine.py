@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -162,6 +163,30 @@ def test_the_bound_is_a_straight_line_in_the_output(
         return BOOK.bound(rates, input_tokens=inputs, output_tokens=tokens).atto
 
     assert bound(left + right) - bound(left) == bound(right) - bound(0)
+    base, slope = BOOK.line(rates, input_tokens=inputs)
+    assert base + slope * left == bound(left)
+
+
+@given(
+    rates=tiered(),
+    inputs=COUNT,
+    outputs=SMALL,
+    facts=st.fixed_dictionaries(
+        {
+            "service_tier": st.sampled_from([None, "auto", "priority"]),
+            "cache_write": st.sampled_from(["", "5m", "1h"]),
+            "requests": st.dictionaries(st.sampled_from(["web_search", "maps"]), st.integers(0, 5)),
+            "region": st.sampled_from([None, "eu"]),
+            "media": st.booleans(),
+        }
+    ),
+)
+def test_the_line_of_a_quote_is_the_bound(
+    rates: RateCard, inputs: int, outputs: int, facts: dict[str, Any]
+) -> None:
+    base, slope = BOOK.line(rates, input_tokens=inputs, **facts)
+    whole = BOOK.bound(rates, input_tokens=inputs, output_tokens=outputs, **facts)
+    assert base + slope * outputs == whole.atto
 
 
 @given(

@@ -110,3 +110,7 @@ class PriceBook(Protocol):
         (False: the prompt is known to be text alone).
         """
         ...
+
+    def line(self, card: RateCard, *, input_tokens: int, **facts: Any) -> tuple[int, int]:
+        """:meth:`bound` is linear in the output: atto-USD without any, and for each token of it."""
+        ...

@@ -95,6 +95,10 @@ class Book:
         """Most that a call can cost; see :func:`taximeter.pricing.engine.bound` for the facts."""
         return engine.bound(card, input_tokens=input_tokens, output_tokens=output_tokens, **facts)
 
+    def line(self, card: RateCard, *, input_tokens: int, **facts: Any) -> tuple[int, int]:
+        """:meth:`bound` as atto-USD without output, and for each output token."""
+        return engine.line(card, input_tokens=input_tokens, **facts)
+
     def with_overrides(self, prices: Mapping[str, Mapping[str, Any]]) -> Book:
         """A book with the user's own prices over this one's.
 

@@ -93,20 +93,7 @@ def cost(
     return Cost(atto, tuple(lines), flags)
 
 
-def bound(
-    card: RateCard,
-    *,
-    input_tokens: int,
-    output_tokens: int,
-    service_tier: str | None = None,
-    cache_write: str = "",
-    requests: Mapping[str, int] | None = None,
-    region: str | None = None,
-    search_context_size: str | None = None,
-    media: bool = True,
-    at: float | None = None,
-    **_: Any,
-) -> Cost:
+def bound(card: RateCard, *, input_tokens: int, output_tokens: int, **facts: Any) -> Cost:
     """Most that a call within these counts can cost; linear in ``output_tokens``.
 
     Counts on no discount (cache, batch, flex, off-peak). Takes the dearest tier the input bound can
@@ -117,6 +104,38 @@ def bound(
         card: The rates of the model that was asked.
         input_tokens: Upper bound of the input.
         output_tokens: Upper bound of the output, hidden reasoning and all choices included.
+        facts: See :func:`_dear`.
+    """
+    rates, fees, flags = _dear(card, input_tokens, **facts)
+    lines = (("input", input_tokens, rates[0]), ("output", output_tokens, rates[1]), *fees)
+    return Cost(sum(units * rate for _kind, units, rate in lines), lines, flags)
+
+
+def line(card: RateCard, *, input_tokens: int, **facts: Any) -> tuple[int, int]:
+    """:func:`bound` for any number of output tokens: atto-USD without any, and for each of them."""
+    rates, fees, _flags = _dear(card, input_tokens, **facts)
+    base = input_tokens * rates[0]
+    for _kind, units, rate in fees:
+        base += units * rate
+    return base, rates[1]
+
+
+def _dear(
+    card: RateCard,
+    input_tokens: int,
+    *,
+    service_tier: str | None = None,
+    cache_write: str = "",
+    requests: Mapping[str, int] | None = None,
+    region: str | None = None,
+    search_context_size: str | None = None,
+    media: bool = True,
+    at: float | None = None,
+    **_: Any,
+) -> tuple[tuple[Rate, Rate], list[tuple[str, int, Rate]], tuple[str, ...]]:
+    """The dearest rates of an input and of an output token, the fees as lines, and the flags.
+
+    Args:
         service_tier: As *asked*.
         cache_write: ``"5m"`` or ``"1h"`` if the request asks to write to a prompt cache.
         requests: Most requests of each kind that carries a fee.
@@ -137,18 +156,11 @@ def bound(
         rates = dearest(card, reached, service_tier, cache_write, region, media)
         remember(card, key, rates)
     dear_input, dear_output, fees = rates
-    lines: tuple[tuple[str, int, Rate], ...] = (
-        ("input", input_tokens, dear_input),
-        ("output", output_tokens, dear_output),
-    )
-    atto = input_tokens * dear_input + output_tokens * dear_output
+    lines: list[tuple[str, int, Rate]] = []
     flags = card.flags
     if requests or "request" in fees:
-        more: list[tuple[str, int, Rate]] = []
-        flags = _add_fees(more, fees, requests or {}, search_context_size or "dearest", flags)
-        atto += sum(units * rate for _kind, units, rate in more)
-        lines += tuple(more)
-    return Cost(atto, lines, flags)
+        flags = _add_fees(lines, fees, requests or {}, search_context_size or "dearest", flags)
+    return (dear_input, dear_output), lines, flags
 
 
 # --- which tokens ---------------------------------------------------------------------------------
