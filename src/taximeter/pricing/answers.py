@@ -40,9 +40,7 @@ def replayed_cost(
     return None if cost is None else f"{Decimal(cost.atto).scaleb(-18).normalize():f}"
 
 
-def answer_cost(
-    done: Any, book: PriceBook | None = None, *, maker: str = "unknown"
-) -> Cost | None:
+def answer_cost(done: Any, book: PriceBook | None = None, *, maker: str = "unknown") -> Cost | None:
     """The same as a :class:`~taximeter.pricing.base.Cost`."""
     book = book if book is not None else embedded()
     meter = done.meter
