@@ -282,7 +282,7 @@ class Call:
 
     def refuse_extension(self, balances: Mapping[str, Balance]) -> None:
         """No more money: the stream may go on until what it holds is used up."""
-        clamping = [c for c in self.covers if c.enforcing and not c.strict]
+        clamping = [c for c in self.covers if c.clamping]
         self.refused_extension = min(clamping, key=lambda cover: cover.free(balances))
         self._schedule()
 

@@ -9,7 +9,7 @@ sent, then strict ones compare, then observing ones record.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from taximeter.budgets.books import Balance, Charge
@@ -53,20 +53,18 @@ class Cover:
     window: str = "total"
     window_start: float | None = None
     window_end: float | None = None
+    # What the mode means for this limit; asked for a dozen times in every call.
+    enforcing: bool = field(init=False)  # it may refuse
+    strict: bool = field(init=False)
+    clamping: bool = field(init=False)  # it enforces by lowering the cap
+    observing: bool = field(init=False)  # it records what it would have done
 
-    @property
-    def enforcing(self) -> bool:
-        """This limit may refuse."""
-        return self.limit is not None and self.terms.mode in ENFORCING
-
-    @property
-    def observing(self) -> bool:
-        """This limit records what it would have done."""
-        return self.limit is not None and self.terms.mode == "observe"
-
-    @property
-    def strict(self) -> bool:
-        return self.limit is not None and self.terms.mode == "strict"
+    def __post_init__(self) -> None:
+        mode = self.terms.mode if self.limit is not None else None
+        object.__setattr__(self, "enforcing", mode in ENFORCING)
+        object.__setattr__(self, "strict", mode == "strict")
+        object.__setattr__(self, "clamping", mode in ENFORCING and mode != "strict")
+        object.__setattr__(self, "observing", mode == "observe")
 
     def line(self, quote: Quote) -> Line:
         """What the call costs in this limit's unit, by output tokens."""
@@ -126,9 +124,12 @@ def decide(
             where a call does not fit.
     """
     wanted = _wanted(quote, covers)
-    clamping = [c for c in covers if c.enforcing and not c.strict]
+    clamping = [c for c in covers if c.clamping]
     affordable = _affordable(quote, clamping, balances, 1)
-    floor = quote.floor(max((c.terms.min_output_tokens for c in covers), default=0))
+    least = 0
+    for cover in covers:
+        least = max(least, cover.terms.min_output_tokens)
+    floor = quote.floor(least)
     if wanted is not None:
         floor = min(floor, wanted)
     sent, held = _share(quote, clamping, balances, wanted, affordable, floor)
@@ -142,18 +143,18 @@ def decide(
     if short:
         return _refuse(quote, short, balances, own_held, sent)
     asked, most = quote.output_asked, quote.output_max
-    tightest = min(clamping, key=lambda c: c.line(quote).affords(c.free(balances)), default=None)
-    if tightest is None or affordable >= (wanted if wanted is not None else UNLIMITED):
-        tightest = _shortest_stream(covers) or tightest
-    lowered = sent < asked if asked is not None else (most is None or sent < most)
+    lowered = known is not None and (
+        sent < asked if asked is not None else (most is None or sent < most)
+    )
+    unclamped = affordable >= (wanted if wanted is not None else UNLIMITED)
     return Admit(
-        charges=tuple(_charge(quote, c, known, held) for c in covers),
-        send_cap=sent if lowered and known is not None else None,
+        charges=tuple([_charge(quote, c, known, held) for c in covers]),
+        send_cap=sent if lowered else None,
         output_sent=known,
         output_held=held,
         extendable=held < sent and bool(clamping),
-        binding=tightest,
-        observed=tuple(_observe(quote, covers, balances, wanted, floor)),
+        binding=_binding(quote, covers, balances, unclamped=unclamped) if lowered else None,
+        observed=_observe(quote, covers, balances, wanted, floor),
     )
 
 
@@ -172,7 +173,7 @@ def extend(
     Takes everything that was sent if no one else is in flight, else half of what is free.
     ``own``: amounts this call holds already, by key.
     """
-    clamping = [c for c in covers if c.enforcing and not c.strict]
+    clamping = [c for c in covers if c.clamping]
     most = sent
     for cover in clamping:
         free = max(cover.free(balances), 0)
@@ -207,6 +208,17 @@ def _wanted(quote: Quote, covers: Sequence[Cover]) -> int | None:
             if most is not None:
                 wanted = most if wanted is None else min(wanted, most)
     return wanted
+
+
+def _binding(
+    quote: Quote, covers: Sequence[Cover], balances: Mapping[str, Balance], *, unclamped: bool
+) -> Cover | None:
+    """The limit that lowered the cap: the tightest, or one on streams where money was no matter."""
+    clamping = [c for c in covers if c.clamping]
+    tightest = min(clamping, key=lambda c: c.line(quote).affords(c.free(balances)), default=None)
+    if tightest is None or unclamped:
+        return _shortest_stream(covers) or tightest
+    return tightest
 
 
 def _shortest_stream(covers: Sequence[Cover]) -> Cover | None:
@@ -304,15 +316,15 @@ def _observe(
     balances: Mapping[str, Balance],
     wanted: int | None,
     floor: int,
-) -> list[tuple[Cover, str]]:
+) -> tuple[tuple[Cover, str], ...]:
     """What ``clamp`` would have done at each limit that only observes."""
-    seen = []
+    seen: tuple[tuple[Cover, str], ...] = ()
     for cover in covers:
         if not cover.observing:
             continue
         reach = cover.line(quote).affords(cover.free(balances))
         if reach < floor:
-            seen.append((cover, "refused"))
+            seen += ((cover, "refused"),)
         elif wanted is None or reach < wanted:
-            seen.append((cover, "clamped"))
+            seen += ((cover, "clamped"),)
     return seen
