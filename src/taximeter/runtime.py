@@ -26,7 +26,7 @@ from taximeter.budgets.books import Balance, HoldAnswer
 from taximeter.budgets.policy import Admit, Refuse
 from taximeter.call import Call, Read, Settled, Step, Stop, Wait, run, run_async
 from taximeter.context import Scope
-from taximeter.errors import BudgetExceededError, PriceUnknownError, StoreError
+from taximeter.errors import BudgetExceededError, PriceUnknownError, StoreError, TaximeterError
 from taximeter.pricing.base import PriceBook
 from taximeter.recovery import sweep
 from taximeter.refusal import refusal_error
@@ -62,6 +62,8 @@ class Runtime:
         self._heart: threading.Thread | None = None
         self._pid = os.getpid()
         atexit.register(self.settle_all)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
 
     # --- settings --------------------------------------------------------------------------------
 
@@ -262,7 +264,7 @@ class Runtime:
                     call.extended(extend)
                     return None
                 balances = {**balances, **answer.balances}
-        except StoreError:
+        except TaximeterError:
             log.warning("store unavailable; the stream goes on with what it holds", exc_info=True)
             balances = {}
         call.refuse_extension(balances)
@@ -321,13 +323,14 @@ class Runtime:
                     books.void(settled.hold_id)
                 else:
                     books.settle(settled.hold_id, settled.amounts, settled.entry)
-            except StoreError:
-                # The hold stays open in the store and is settled there when it expires.
+            except TaximeterError:
+                # The hold stays open in the store and is settled there when it expires; or somebody
+                # else has settled it. The money is spent: nobody is helped by an exception now.
                 log.error("call %s could not be settled in its store", call.id, exc_info=True)
         for ledger in self._ledgers(budgets):
             try:
                 ledger.save(settled.entry)
-            except StoreError:
+            except TaximeterError:
                 log.error("entry %s was not saved: %s", call.id, settled.entry, exc_info=True)
         try:
             for budget in budgets:
@@ -368,6 +371,15 @@ class Runtime:
         self.drain()
         for call in list(self.open.values()):
             self.settle(call, Ending.LEFT, error="the program ended")
+
+    def _forked(self) -> None:
+        """In a forked child: what is open belongs to the parent, who will settle it."""
+        for call in list(self.open.values()):
+            call.ended = True
+        self.open, self._owned = {}, {}
+        self._deferred.clear()
+        self.queue, self._sharpening = Queue(), threading.Lock()
+        self._pid = os.getpid()
 
     def _forget(self, call: Call) -> None:
         self.open.pop(call.id, None)

@@ -50,13 +50,13 @@ def _sync_send(original: Callable[..., Any], scope_now: Callable[[], Scope | Non
             scope = scope_now()
         if scope is None or request.method != "POST" or request.extensions.get(KEY) is True:
             return original(self, request, stream=stream, **options)
-        call = _prepared(request)
+        call, asked = _prepared(request), None
         if call is None:
             try:
                 call = _begin(request, _content(request), scope)
                 if call is not None:
                     RUNTIME.admit(call)
-                    _rewrite(request, call)
+                    asked = _rewrite(request, call)
             except TaximeterError as error:
                 return _refuse(self, error)
         if call is None:
@@ -77,6 +77,8 @@ def _sync_send(original: Callable[..., Any], scope_now: Callable[[], Scope | Non
             raise
         finally:
             request.extensions.pop(KEY, None)
+            if asked is not None:
+                _restore(request, asked)
         return _answer(self, response, call, stream, _sync_stream_class)
 
     send.taximeter = True  # type: ignore[attr-defined]
@@ -89,7 +91,7 @@ def _async_send(original: Callable[..., Any], scope_now: Callable[[], Scope | No
         scope = scope_now()
         if scope is None or request.method != "POST" or request.extensions.get(KEY) is True:
             return await original(self, request, stream=stream, **options)
-        call = _prepared(request)
+        call, asked = _prepared(request), None
         if call is None:
             try:
                 if _known(request) and not hasattr(request, "_content"):
@@ -97,7 +99,7 @@ def _async_send(original: Callable[..., Any], scope_now: Callable[[], Scope | No
                 call = _begin(request, _content(request), scope)
                 if call is not None:
                     await RUNTIME.admit_async(call)
-                    _rewrite(request, call)
+                    asked = _rewrite(request, call)
             except TaximeterError as error:
                 return _refuse(self, error)
         if call is None:
@@ -118,6 +120,8 @@ def _async_send(original: Callable[..., Any], scope_now: Callable[[], Scope | No
             raise
         finally:
             request.extensions.pop(KEY, None)
+            if asked is not None:
+                _restore(request, asked)
         return _answer(self, response, call, stream, _async_stream_class)
 
     send.taximeter = True  # type: ignore[attr-defined]
@@ -169,7 +173,11 @@ def _prepared(request: Any) -> Call | None:
     return None
 
 
-def _rewrite(request: Any, call: Call) -> None:
+_Asked = tuple[Any, bytes, Any, list[tuple[bytes, bytes]]]
+
+
+def _rewrite(request: Any, call: Call) -> _Asked | None:
+    """Change what is sent, if need be; what the caller's own request was, to put it back after."""
     signed = request.headers.get("authorization", "").startswith(exchange.SIGNED)
     if signed:
         if call.admitted is not None and call.admitted.send_cap is not None:
@@ -178,13 +186,26 @@ def _rewrite(request: Any, call: Call) -> None:
             raise BudgetExceededError(
                 "this request is signed and cannot be clamped; set a smaller output limit on it"
             )
-        return
+        return None
     change = exchange.rewritten(call)
-    if change is not None:
-        path, body = change
+    if change is None:
+        return None
+    asked = (request.url, request._content, request.stream, request.headers.raw)
+    path, body = change
+    try:
         _replace_body(request, exchange.encode(body))
-        if path != call.quote.request.path:
-            request.url = request.url.copy_with(path=path)
+    except ValueError:  # Not JSON after all (NaN): it goes as it is, for the provider to refuse.
+        call.strips_usage = False
+        return None
+    if path != call.quote.request.path:
+        request.url = request.url.copy_with(path=path)
+    return asked
+
+
+def _restore(request: Any, asked: _Asked) -> None:
+    """The request is the caller's, who may send it again: then it is clamped and asked anew."""
+    request.url, request._content, request.stream, headers = asked
+    request.headers = type(request.headers)(headers)
 
 
 def _replace_body(request: Any, content: bytes) -> None:
@@ -192,6 +213,7 @@ def _replace_body(request: Any, content: bytes) -> None:
     request._content = content
     request.stream = module.ByteStream(content)
     request.headers["content-length"] = str(len(content))
+    request.headers.pop("transfer-encoding", None)  # A generator's body has one; never both.
 
 
 def _refuse(client: Any, error: TaximeterError) -> Any:
@@ -225,7 +247,7 @@ def _answer(
     call.answered(response.status_code, headers.get("content-type", ""), request_id)
     if call.meter is None:
         RUNTIME.settle(call, Ending.REFUSED)
-    elif stream:
+    elif stream and not hasattr(response, "_content"):
         inner = response.stream
         codec = _codec(response, call)
         response.stream = stream_class(_module_of(client))(inner, call, codec)
@@ -235,7 +257,7 @@ def _answer(
 
 
 def _whole(response: Any, call: Call) -> None:
-    """An answer that the client has read already."""
+    """An answer that is in memory already: not streamed, or read by a hook, or made by a mock."""
     content = response.content
     out = call.receive_data(content) + call.receive_eof()
     if out != content:
