@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from taximeter import checks, context, money
@@ -17,6 +16,8 @@ from taximeter.budgets.policy import MODES, Terms
 from taximeter.budgets.windows import TOTAL, Window, parse_window
 from taximeter.context import Scope
 from taximeter.errors import ConfigurationError
+from taximeter.estimating import Estimate, estimate
+from taximeter.ledger import Stats
 from taximeter.money import USD
 from taximeter.runtime import RUNTIME
 from taximeter.stores.base import BudgetStore
@@ -69,9 +70,14 @@ def budget(
         max_usd: USD the calls inside may cost. None tracks without a cap.
         name: With a store, every process that uses the same name and store shares this budget.
         mode: ``strict`` (hold the sound worst case, refuse what does not fit) · ``clamp`` (lower the
-            output cap to what is affordable) · ``incremental`` · ``warn`` · ``observe`` (dry run).
+            output cap to what is affordable) · ``incremental`` (as ``clamp`` in this release) ·
+            ``warn`` · ``observe`` (dry run).
         on_limit: At a stop in the middle of a stream: ``raise`` or ``truncate`` (a normal, short answer).
-        warn_at: Share (or shares) of the limit at which ``on_warn(spent, limit)`` is called, once each.
+        warn_at: Share (or shares) of the limit at which ``on_warn(spent, limit)`` is called, once
+            each; at the limit itself always.
+        on_warn: Takes two Decimals (USD, or counts). What it raises is logged.
+        fallback, max_tool_calls, max_velocity, loop_guard, on_exceeded: Of later releases; anything
+            but None raises.
         window: ``minute`` ... ``year``: ``max_usd`` counts anew in each; None: it never does.
         wait: Seconds to wait for money that other calls in flight hold; 0: never.
         max_calls, max_tokens: Further limits, in the same window.
@@ -161,10 +167,15 @@ def _limits(
 
 def _store(store: str | BudgetStore | None, *, shared: bool) -> tuple[BudgetStore, bool]:
     """The store, and whether other budgets of the same name share its counters."""
-    chosen = store or _SETTINGS.get("store") or os.environ.get("TAXIMETER_STORE")
+    chosen = store if store is not None else _configured()
     if chosen is None:
         return (open_store("sqlite://"), True) if shared else (open_store("memory://"), False)
     return open_store(chosen), shared
+
+
+def _configured() -> str | BudgetStore | None:
+    """The store of :func:`configure`, else of the environment, else None."""
+    return _SETTINGS.get("store") or os.environ.get("TAXIMETER_STORE")
 
 
 @contextmanager
@@ -179,7 +190,11 @@ def tags(
     prompt_version: str | None = None,
     **more: Any,
 ) -> Iterator[None]:
-    """Write these fields and tags on every ledger entry of the calls inside. Nests; inner wins."""
+    """Write these fields and tags on every ledger entry of the calls inside. Nests; inner wins.
+
+    Any further name is a tag; its value is kept as text. Tags alone meter nothing: a budget,
+    :func:`install`, :func:`wrap` or a tracked call does.
+    """
     previous = context.SCOPE.get()
     scope = (previous or RUNTIME.installed or Scope()).tagged(
         project=project, group=group, user_id=user_id, tier=tier, session_id=session_id,
@@ -239,13 +254,16 @@ def configure(
 
 def _default_ledger() -> None:
     if RUNTIME.ledger is None:
-        url = _SETTINGS.get("store") or os.environ.get("TAXIMETER_STORE") or "memory://"
-        opened: Any = open_store(url)
+        opened: Any = open_store(_configured() or "memory://")
         RUNTIME.ledger = opened if hasattr(opened, "save") else None
 
 
 def wrap(client: C) -> C:
-    """Meter one client and nothing else in the process. Returns the same client."""
+    """Meter one client and nothing else in the process. Returns the same client.
+
+    Raises:
+        ConfigurationError: Not a client of openai, anthropic, google-genai or httpx.
+    """
     from taximeter.ports import wrap_client
 
     _default_ledger()
@@ -254,8 +272,20 @@ def wrap(client: C) -> C:
     return wrapped
 
 
-def stats(**filters: Any) -> Any:
-    """Totals of the configured ledger; see ``Ledger.stats``."""
+def stats(**filters: Any) -> Stats:
+    """Totals of the configured ledger.
+
+    Args:
+        filters: ``start`` (inclusive) and ``end`` (exclusive) in seconds since the epoch; ``by``, a
+            list of entry fields, ``hour``, ``day``, ``month`` (UTC) or ``tag:<name>``; and fields
+            with the values that count, e.g. ``project="p"``, ``model=["a", "b"]``.
+
+    Returns:
+        The totals; ``groups`` has a pair (dict of the ``by`` values, totals) for each group.
+
+    Raises:
+        ConfigurationError: An unknown field, or the configured store keeps no ledger.
+    """
     _default_ledger()
     if RUNTIME.ledger is None:
         raise ConfigurationError("the configured store keeps no ledger; use memory:// or sqlite://")
@@ -343,14 +373,10 @@ def quote(*, model: str, provider: str | None = None, **request: Any) -> Estimat
     Raises:
         PriceUnknownError: No price is known for the model.
     """
-    from taximeter.estimating import estimate
-
     return estimate(RUNTIME.book, model, provider, request, at=time.time())
 
 
-from taximeter.estimating import Estimate  # noqa: E402  (a return type of the public API)
-
 __all__ = (
-    "Decimal", "budget", "configure", "install", "quote", "stats", "tags", "tracked_call",
+    "budget", "configure", "install", "quote", "stats", "tags", "tracked_call",
     "tracked_stream", "uninstall", "with_budget", "wrap",
 )  # fmt: skip
