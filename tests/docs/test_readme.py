@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-import taximeter
 from taximeter.testing import Reply, SimulatedProvider
 from tests.recordings import ROOT
 
@@ -19,9 +18,6 @@ pytest.importorskip("openai", reason="NO OPENAI SDK: the README's example was no
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 (EXAMPLE,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-
-# The frame was there before the library; the line goes when the library has come.
-needs_library = pytest.mark.skipif(not hasattr(taximeter, "budget"), reason="NO LIBRARY YET")
 
 
 def run(program: str, provider: SimulatedProvider, folder: Path) -> str:
@@ -50,7 +46,6 @@ def test_the_readme_example_is_about_twenty_lines() -> None:
     assert len(EXAMPLE.splitlines()) <= 22
 
 
-@needs_library
 def test_the_readme_example_prints_the_answer_and_its_fare(tmp_path: Path) -> None:
     with SimulatedProvider(Reply(text="Taxis are yellow here.")) as provider:
         printed = run(EXAMPLE, provider, tmp_path)
@@ -62,7 +57,6 @@ def test_the_readme_example_prints_the_answer_and_its_fare(tmp_path: Path) -> No
     assert "stopped" not in printed
 
 
-@needs_library
 def test_the_readme_example_says_why_it_was_stopped(tmp_path: Path) -> None:
     broke = EXAMPLE.replace('max_usd="0.50"', 'max_usd="0.00000001"')
     assert broke != EXAMPLE
