@@ -63,8 +63,8 @@ def test_the_users_own_file_is_made_with_its_directory(
 
 def test_a_relative_state_directory_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "here")
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert default_path() == Path("/home/somebody/.local/state/taximeter/ledger.db")
+    monkeypatch.setenv("HOME", "/somebody")
+    assert default_path() == Path("/somebody/.local/state/taximeter/ledger.db")
 
 
 def test_a_state_directory_that_cannot_be_made_is_an_error_with_the_way_out(
