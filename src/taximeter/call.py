@@ -126,14 +126,15 @@ class Call:
         self, *, own_held: Callable[[], Mapping[str, int]]
     ) -> Generator[Step, Any, Admit | Refuse]:
         """Ask the budgets. Waits while money is only held by others; see ``Terms.wait``."""
-        keys = tuple(cover.key for cover in self.covers)
+        keys = tuple([cover.key for cover in self.covers])
         if not keys:
             return policy.decide(self.quote, (), {})
         # A call with a cap of its own usually fits: try it unseen, and look only when refused. Who
         # only observes never refuses, so has to look.
-        fresh = self.quote.output_asked is None or any(c.observing for c in self.covers)
+        fresh = self.quote.output_asked is None
+        for cover in self.covers:
+            fresh = fresh or cover.observing
         balances: Mapping[str, Balance] = (yield Read(keys)) if fresh else {}
-        wait = min((c.terms.wait for c in self.covers if c.enforcing), default=0.0)
         tries = 0
         while True:
             decision = policy.decide(self.quote, self.covers, balances, own_held=own_held)
@@ -148,16 +149,21 @@ class Call:
                 decision = policy.decide(self.quote, self.covers, balances, own_held=own_held)
                 if isinstance(decision, Admit):  # Money is free, but others are always faster.
                     tries = 0
-                    if (yield Wait(keys, wait)):
+                    if (yield Wait(keys, self._wait)):
                         balances = yield Read(keys)
                     continue
             elif not fresh:
                 balances, fresh = (yield Read(keys)), True
                 continue
-            if decision.busy and wait > 0 and (yield Wait(keys, wait)):
+            if decision.busy and self._wait > 0 and (yield Wait(keys, self._wait)):
                 balances = yield Read(keys)
                 continue
             return decision
+
+    @property
+    def _wait(self) -> float:
+        """Seconds to wait for money that others hold; the most impatient budget decides."""
+        return min((c.terms.wait for c in self.covers if c.enforcing), default=0.0)
 
     def _placed(self, admit: Admit) -> None:
         self.admitted = admit
@@ -185,12 +191,14 @@ class Call:
                 self.quote.request,
                 content_type=content_type,
                 strip_usage=self.strips_usage,
-                whole_events=any(
-                    c.enforcing or c.terms.max_stream_output_tokens for c in self.covers
-                ),
+                whole_events=self.may_be_cut,
             )
-            self._counter = OutputCounter(family(self.quote.request.model), self.quote.request.wire)
             self._schedule()
+
+    @property
+    def may_be_cut(self) -> bool:
+        """Some limit may stop this call in the middle of its answer."""
+        return True in [cover.cutting for cover in self.covers]
 
     def receive_data(self, data: bytes) -> bytes:
         """Take the answer's next bytes; return what the caller should see. Sets :attr:`attention`."""
@@ -218,7 +226,10 @@ class Call:
             return self._progress(now)
 
     def _progress(self, now: float) -> Progress:
-        if self.meter is not None and self._counter is not None:
+        if self.meter is not None:
+            if self._counter is None:  # Most calls are never counted.
+                request = self.quote.request
+                self._counter = OutputCounter(family(request.model), request.wire)
             visible = self.meter.take_visible()
             for kind in ("text", "reasoning", "tool"):
                 text = getattr(visible, kind)
@@ -290,7 +301,7 @@ class Call:
         """A provider that runs past the cap it was given (or past a stream limit) is stopped."""
         assert self.admitted is not None
         sent = self.admitted.output_sent
-        enforced = [c for c in self.covers if c.enforcing or c.terms.max_stream_output_tokens]
+        enforced = [c for c in self.covers if c.cutting]
         if sent is None or not enforced:
             return None
         sent *= self.quote.request.choices
@@ -301,9 +312,7 @@ class Call:
 
     def _schedule(self, progress: Progress | None = None) -> None:
         """When to look next, in bytes: well before what is held can be used up."""
-        if self.admitted is None or not any(
-            c.enforcing or c.terms.max_stream_output_tokens for c in self.covers
-        ):
+        if self.admitted is None or not self.may_be_cut:
             self._look_at = 2**62
             return
         target = self.tokens_held
@@ -417,7 +426,7 @@ class Call:
             cost=booked.cost.settled if booked.cost is not None else None,
             provider_cost=meter.provider_cost if meter is not None else None,
             price_snapshot=self.book.snapshot_id,
-            price_flags=tuple(dict.fromkeys(flags)),
+            price_flags=tuple(dict.fromkeys(flags)) if flags else (),
             usage_source=booked.usage_source,
             settlement=booked.settlement,
             finish=(meter.finish if meter is not None else None),

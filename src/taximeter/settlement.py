@@ -181,12 +181,17 @@ def price(
     """Cost of ``usage`` and of the other models billed inside the answer; None if unpriced."""
     if card is None:
         return Cost(0) if quote.provider.local else None
-    facts = {**quote.facts, **(getattr(meter, "facts", None) or {})}
+    facts = quote.facts
+    answered = getattr(meter, "facts", None)
+    if answered:
+        facts = {**facts, **answered}
     context_tokens = getattr(meter, "context_tokens", None)
     if context_tokens is not None:
-        facts["context_tokens"] = context_tokens
+        facts = {**facts, "context_tokens": context_tokens}
     tier = meter.service_tier if meter is not None else None
     cost = book.cost(card, usage, service_tier=tier or quote.request.service_tier, **facts)
+    if (meter is None or not meter.parts) and cost.flags == card.flags:
+        return cost
     atto, lines, flags = cost.atto, cost.lines, cost.flags
     for part in meter.parts if meter is not None else ():
         if part.kind == "declined" and not part.usage.output_tokens:

@@ -58,6 +58,7 @@ class Cover:
     strict: bool = field(init=False)
     clamping: bool = field(init=False)  # it enforces by lowering the cap
     observing: bool = field(init=False)  # it records what it would have done
+    cutting: bool = field(init=False)  # a stream may be cut on its account
 
     def __post_init__(self) -> None:
         mode = self.terms.mode if self.limit is not None else None
@@ -65,6 +66,8 @@ class Cover:
         object.__setattr__(self, "strict", mode == "strict")
         object.__setattr__(self, "clamping", mode in ENFORCING and mode != "strict")
         object.__setattr__(self, "observing", mode == "observe")
+        limited = self.terms.max_stream_output_tokens is not None
+        object.__setattr__(self, "cutting", mode in ENFORCING or limited)
 
     def line(self, quote: Quote) -> Line:
         """What the call costs in this limit's unit, by output tokens."""

@@ -83,10 +83,7 @@ def refuses_usage(call: Call, status: int, body: bytes) -> bool:
 
 def may_change(call: Call) -> bool:
     """The answer may reach the caller changed: without our usage, in whole events, or cut short."""
-    return call.quote.request.streamed and (
-        call.strips_usage
-        or any(c.enforcing or c.terms.max_stream_output_tokens for c in call.covers)
-    )
+    return call.quote.request.streamed and (call.strips_usage or call.may_be_cut)
 
 
 def ending_of(error: BaseException) -> Ending:
