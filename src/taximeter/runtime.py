@@ -441,7 +441,6 @@ class Shell:
     books: Books | None
     owner: tuple[int, int] = (0, 0)
     stream: Any = None  # weak reference to the answer's byte stream
-    handed_over: bool = False  # the request that pre-flight admitted has reached ``send``
 
 
 class _Place:

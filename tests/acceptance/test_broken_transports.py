@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
@@ -175,3 +176,41 @@ def test_a_hold_that_somebody_else_has_ended_breaks_no_stream(tmp_path: Path) ->
         rest = list(stream)
         assert rest[-1].choices[0].finish_reason == "stop"
         assert b.summary_data()["calls_open"] == 0
+
+
+class FailingHook(openai.OpenAI):
+    """A client whose own hook fails between building a request and sending it."""
+
+    def _prepare_request(self, request: Any) -> None:
+        raise RuntimeError("the hook of a subclass")
+
+
+def test_a_request_that_was_built_but_never_sent_gives_its_hold_back() -> None:
+    client = FailingHook(api_key="x", base_url=URL, max_retries=0, http_client=mock(httpx2))
+    with budget(max_usd=1) as b:
+        with pytest.raises(RuntimeError, match="the hook of a subclass"):
+            client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=100)
+        gc.collect()
+        assert (b.held, b.spent) == (0, 0)
+    assert b.summary_data()["calls_open"] == 0
+
+
+class FailingAsyncHook(openai.AsyncOpenAI):
+    """Fails after the budgets were asked, before the request is built."""
+
+    async def _prepare_options(self, options: Any) -> Any:
+        await super()._prepare_options(options)
+        raise RuntimeError("the hook of a subclass")
+
+
+def test_an_async_request_that_was_never_built_gives_its_hold_back() -> None:
+    async def ask() -> None:
+        client = FailingAsyncHook(api_key="x", base_url=URL, max_retries=0)
+        await client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=100)
+
+    with budget(max_usd=1) as b:
+        with pytest.raises(RuntimeError, match="the hook of a subclass"):
+            asyncio.run(ask())
+        gc.collect()
+        assert (b.held, b.spent) == (0, 0)
+    assert b.summary_data()["calls_open"] == 0

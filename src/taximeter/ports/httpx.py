@@ -24,7 +24,26 @@ from taximeter.settlement import Ending
 from taximeter.wire import registry
 
 KEY: Final = "taximeter"
-"""Request extension: a Call that pre-flight has admitted already, or True while we are sending."""
+"""Request extension: the Ticket of a call that pre-flight has admitted, or True while we send."""
+
+
+class Ticket:
+    """A call on its way from pre-flight to ``send``. Lost on the way (an SDK's own hook failed, a
+    task was cancelled), it says that the call was never sent."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Call) -> None:
+        self._call: Call | None = call
+
+    def take(self) -> Call | None:
+        """The call; the second time None."""
+        call, self._call = self._call, None
+        return call
+
+    def __del__(self) -> None:
+        if self._call is not None:
+            RUNTIME.defer(self._call, Ending.NOT_SENT, "the request was built, but never sent")
 
 
 def patch(module: ModuleType) -> None:
@@ -166,11 +185,8 @@ def _begin(request: Any, content: bytes | None, scope: Scope) -> Call | None:
 
 def _prepared(request: Any) -> Call | None:
     """The call that pre-flight has admitted and rewritten, once."""
-    call = request.extensions.get(KEY)
-    if isinstance(call, Call):
-        call.shell.handed_over = True
-        return call
-    return None
+    ticket = request.extensions.get(KEY)
+    return ticket.take() if isinstance(ticket, Ticket) else None
 
 
 _Asked = tuple[Any, bytes, Any, list[tuple[bytes, bytes]]]

@@ -17,11 +17,11 @@ from typing import Any
 from taximeter.call import Call
 from taximeter.context import Scope
 from taximeter.ports import exchange
-from taximeter.ports.httpx import KEY
+from taximeter.ports.httpx import KEY, Ticket
 from taximeter.runtime import RUNTIME
 from taximeter.settlement import Ending
 
-_ADMITTED: ContextVar[Call | None] = ContextVar("taximeter_admitted", default=None)
+_ADMITTED: ContextVar[Ticket | None] = ContextVar("taximeter_admitted", default=None)
 _WRAPPED: ContextVar[bool] = ContextVar("taximeter_wrapped", default=False)
 """A wrapped client's own hook is at work: the class's, which it calls, leaves the call to it."""
 
@@ -84,8 +84,9 @@ def _build(
         if _WRAPPED.get():
             call = None
         elif isinstance(self, asynchronous):
-            call = _ADMITTED.get()
+            ticket = _ADMITTED.get()
             _ADMITTED.set(None)
+            call = ticket.take() if ticket is not None else None
         else:
             call = _begin(self, options, scope_now())
             if call is not None:
@@ -110,16 +111,13 @@ def _prepare(original: Callable[..., Any], scope_now: Callable[[], Scope | None]
     async def _prepare_options(self: Any, options: Any) -> Any:
         if _WRAPPED.get():
             return await original(self, options)
-        stale = _ADMITTED.get()
-        if stale is not None:  # Its request was never built: the SDK failed in between.
-            _ADMITTED.set(None)
-            RUNTIME.settle(stale, Ending.NOT_SENT)
+        _ADMITTED.set(None)  # If one is left, its request was never built: the SDK failed since.
         options = await original(self, options)
         call = _begin(self, options, scope_now())
         if call is not None:
             await RUNTIME.admit_async(call)
             options = _rewrite(options, call)
-            _ADMITTED.set(call)
+            _ADMITTED.set(Ticket(call))
         return options
 
     _prepare_options.taximeter = True  # type: ignore[attr-defined]
@@ -149,4 +147,4 @@ def _rewrite(options: Any, call: Call) -> Any:
 
 
 def _hand_over(request: Any, call: Call) -> None:
-    request.extensions = {**request.extensions, KEY: call}
+    request.extensions = {**request.extensions, KEY: Ticket(call)}
