@@ -214,9 +214,10 @@ def test_a_card_shows_its_rates_per_million(
 
 def test_every_card_of_the_book_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
     from taximeter.cli.prices import _print_card
-    from taximeter.pricing.describe import describe, list_models
+    from taximeter.pricing.book import embedded
+    from taximeter.pricing.describe import describe
 
-    for card in list_models():
+    for card in embedded().models():
         _print_card({**describe(card), "snapshot": "today"})
     assert "off-peak" in capsys.readouterr().out
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from taximeter.errors import ConfigurationError
 from taximeter.pricing.book import embedded
 from taximeter.pricing.dated import iso_date
-from taximeter.pricing.describe import describe, list_models
+from taximeter.pricing.describe import describe
 from taximeter.pricing.rows import rate_of, text_of
 from taximeter.usage import Usage
 from tests.pricing.prices import BOOK, dollars, found
@@ -229,7 +229,7 @@ def test_the_snapshot_holds_the_models_of(provider: str, least: int) -> None:
 
 
 def test_every_row_of_the_snapshot_is_sound() -> None:
-    for card in list_models():
+    for card in BOOK.models():
         for step in (card, *card.history):
             assert {"input", "output"} <= step.rates.keys(), card
             for kind, rate in step.rates.items():
@@ -284,7 +284,7 @@ def test_a_card_is_described_in_usd_per_million() -> None:
 
 
 def test_every_card_can_be_described() -> None:
-    assert all(describe(card)["rates"] for card in list_models())
+    assert all(describe(card)["rates"] for card in BOOK.models())
 
 
 def test_prices_load_nothing_but_the_standard_library() -> None:

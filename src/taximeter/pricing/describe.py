@@ -1,19 +1,13 @@
-"""Price lists for people: what ``taximeter prices list`` and ``prices show`` print. Pure."""
+"""A rate card as plain data: what ``taximeter prices`` prints. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from taximeter.money import Rate
 from taximeter.pricing.base import RateCard
-from taximeter.pricing.book import Book, embedded
 from taximeter.pricing.rows import text_of
-
-
-def list_models(provider: str | None = None, *, book: Book | None = None) -> Iterator[RateCard]:
-    """Every rate card, of one provider if given: the user's own first, then by provider and name."""
-    return (book or embedded()).models(provider)
 
 
 def describe(card: RateCard) -> dict[str, Any]:

@@ -17,8 +17,6 @@ import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from types import TracebackType
-from typing import Self
 
 from taximeter.errors import ConfigurationError
 from taximeter.testing.answers.base import ApiError, Wire, compact
@@ -29,6 +27,7 @@ from taximeter.testing.invoice import PRICES, Invoice, InvoiceLine, Prices
 from taximeter.testing.loopback import Exchange, HttpRequest, LoopbackServer
 from taximeter.testing.reply import ReceivedRequest, Reply
 from taximeter.testing.script import OPENAI, Director, Script, route
+from taximeter.testing.serving import Serving
 from taximeter.testing.tokenizer import Tokenizer
 
 
@@ -41,7 +40,7 @@ class Disconnect:
     tokens_generated: int
 
 
-class SimulatedProvider:
+class SimulatedProvider(Serving):
     """OpenAI (also Azure's paths), Anthropic and Gemini on one loopback port, with an invoice.
 
     Args:
@@ -113,28 +112,6 @@ class SimulatedProvider:
 
     # --- its life ---------------------------------------------------------------------------------
 
-    def start(self) -> Self:
-        """Listen; the URLs are good from now on."""
-        self._server.start()
-        return self
-
-    def stop(self) -> None:
-        """Break what is open and free the port. The invoice stays readable."""
-        self._server.stop()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
-        if exc is None and self._server.failures:
-            raise self._server.failures[0]
-
     def wait_until_idle(self, timeout: float = 10.0) -> None:
         """Return when no request is in work, so that the invoice is final.
 
@@ -148,16 +125,6 @@ class SimulatedProvider:
         self._server.call(self._released.set)
 
     # --- where it is ------------------------------------------------------------------------------
-
-    @property
-    def root_url(self) -> str:
-        """``http://127.0.0.1:PORT``."""
-        return f"http://{self._server.host}:{self._server.port}"
-
-    @property
-    def base_url(self) -> str:
-        """For the OpenAI SDK."""
-        return f"{self.root_url}/v1"
 
     @property
     def azure_url(self) -> str:

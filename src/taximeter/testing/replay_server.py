@@ -13,11 +13,11 @@ import random
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from taximeter.errors import ConfigurationError
 from taximeter.testing.loopback import Exchange, HttpRequest, LoopbackServer
+from taximeter.testing.serving import Serving
 
 RECORDING_HEADER: Final = "x-taximeter-recording"
 """A request with this header gets the record of this id."""
@@ -42,7 +42,7 @@ def body_bytes(record: Record) -> bytes:
     return str(body).encode("utf-8", "surrogatepass")
 
 
-class ReplayServer:
+class ReplayServer(Serving):
     """Serves records on loopback. A context manager, or :meth:`start` and :meth:`stop`.
 
     A request gets the record that its ``x-taximeter-recording`` header names; without one, the next
@@ -86,38 +86,6 @@ class ReplayServer:
             socket_buffer=65_536,
             name="taximeter-replay-server",
         )
-
-    def start(self) -> Self:
-        """Listen; the URL is good from now on."""
-        self._server.start()
-        return self
-
-    def stop(self) -> None:
-        """Break what is open and free the port."""
-        self._server.stop()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
-        if exc is None and self._server.failures:
-            raise self._server.failures[0]
-
-    @property
-    def root_url(self) -> str:
-        """``http://127.0.0.1:PORT``; base URL for Anthropic, Gemini and Azure."""
-        return f"http://{self._server.host}:{self._server.port}"
-
-    @property
-    def base_url(self) -> str:
-        """For the OpenAI SDK."""
-        return f"{self.root_url}/v1"
 
     @property
     def requests(self) -> list[HttpRequest]:
