@@ -32,10 +32,11 @@ class BudgetExceededError(TaximeterError):
     """A budget does not allow this call, or has stopped a stream. An answer, not a fault.
 
     Attributes:
-        spent: USD settled and running in the scope when it was refused.
-        limit: USD (or count) that the refusing limit allows.
-        requested: USD the call would have had to set aside.
-        available: USD that was still free for it.
+        spent: Settled and running in the scope when it was refused.
+        limit: What the refusing limit allows, or None.
+        requested: What the call would have had to set aside.
+        available: What was still free for it.
+        unit: What these four count: ``"usd"``, ``"tokens"`` or ``"calls"``.
         scope: Which budget or limit refused.
         user_id: The user the limit counts, or None.
         window: Name of the limit's window, e.g. ``"day"``; ``"total"`` when it never ends.
@@ -61,6 +62,7 @@ class BudgetExceededError(TaximeterError):
         retry_after: float | None = None,
         usage: dict[str, int] | None = None,
         hint: str | None = None,
+        unit: str = "usd",
     ) -> None:
         self.spent = spent
         self.limit = limit
@@ -73,21 +75,29 @@ class BudgetExceededError(TaximeterError):
         self.retry_after = retry_after
         self.usage = usage
         self.hint = hint
+        self.unit = unit
         super().__init__(message if message is not None else self._text())
 
     def _text(self) -> str:
         what = f"budget {self.scope!r}" if self.scope else "the budget"
         if self.window not in (None, "total"):
             what += f" ({self.window})"
+        unit = "" if self.unit == "usd" else f" {self.unit}"
         if self.limit is None:
-            text = f"{what} has no limit, ${_usd(self.spent)} is spent"
+            text = f"{what} has no limit, {self._number(self.spent)} is spent"
         else:
-            text = f"{what} allows ${_usd(self.limit)}, ${_usd(self.spent)} of it is spent"
+            text = f"{what} allows {self._number(self.limit)}{unit}, {self._number(self.spent)} of it is spent"
         if self.requested is not None:
-            text += f"; this call needs ${_usd(self.requested)}, ${_usd(self.available)} is free"
+            needed, free = self._number(self.requested), self._number(self.available)
+            text += f"; this call needs {needed}, {free} is free"
         if self.usage is not None:
             text += "; the stream was stopped"
-        return f"{text}. {self.hint}" if self.hint else text
+        link = ": " if self.usage is not None else ". "
+        return f"{text}{link}{self.hint}" if self.hint else text
+
+    def _number(self, value: Decimal | None) -> str:
+        number = "?" if value is None else f"{value.normalize():f}"
+        return f"${number}" if self.unit == "usd" else number
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Facts survive pickling (worker pools); the budget itself, with its locks, stays here, and so
@@ -161,10 +171,6 @@ class SchemaMismatchError(StoreError):
 
 class WireError(TaximeterError):
     """A response that does not follow its protocol. Kept on ``meter.exc``; never reaches the call."""
-
-
-def _usd(value: Decimal | None) -> str:
-    return "?" if value is None else f"{value.normalize():f}"
 
 
 def _rebuild(cls: type[BudgetExceededError], text: str, facts: dict[str, Any]) -> Exception:

@@ -48,6 +48,7 @@ def _facts(call: Call, cover: Cover, spent: int, now: float) -> dict[str, object
     return {
         "spent": _number(cover, spent),
         "limit": _number(cover, cover.limit) if cover.limit is not None else None,
+        "unit": cover.unit,
         "scope": cover.terms.name,
         "user_id": user,
         "window": cover.window,

@@ -390,3 +390,32 @@ def test_a_budget_of_nothing_refuses_everything(serve: Any, openai_client: Any) 
         ask(client)
     assert b.limit == b.spent == b.remaining == 0
     assert provider.requests == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "unit", "says"),
+    [
+        (
+            {"max_calls": 0},
+            "calls",
+            "allows 0 calls, 0 of it is spent; this call needs 1, 0 is free",
+        ),
+        ({"max_tokens": 10}, "tokens", "allows 10 tokens, 0 of it is spent; this call needs "),
+    ],
+)
+def test_a_refusal_speaks_in_the_unit_of_its_limit(
+    limit: dict[str, Any], unit: str, says: str, serve: Any, openai_client: Any
+) -> None:
+    client = openai_client(serve())
+    with budget(**limit), pytest.raises(BudgetExceededError, match=says) as caught:
+        ask(client)
+    assert caught.value.unit == unit
+    assert "$" not in str(caught.value)
+
+
+def test_a_stop_says_its_reason_in_one_sentence(serve: Any, openai_client: Any) -> None:
+    client = openai_client(serve(Reply(tokens=900)))
+    with budget(max_usd="0.0001"), pytest.raises(BudgetExceededError) as caught:
+        texts(ask(client, stream=True))
+    assert "the stream was stopped: the answer ended at" in str(caught.value)
+    assert caught.value.unit == "usd"
