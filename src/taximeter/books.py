@@ -29,16 +29,13 @@ def keeps_ledger(kind: type) -> bool:
 class Books:
     """The stores behind a call's counters, by key."""
 
-    __slots__ = ("_by_key", "_stores")
+    __slots__ = ("_by_key", "_stores", "blocking")
 
     def __init__(self, by_key: Mapping[str, BudgetStore]) -> None:
         self._by_key = by_key
         self._stores = tuple(dict.fromkeys(by_key.values()))
-
-    @property
-    def blocking(self) -> bool:
-        """A step may wait for a disk, a lock or a network."""
-        return any(store.blocking for store in self._stores)
+        # A step may wait for a disk, a lock or a network.
+        self.blocking: bool = any(store.blocking for store in self._stores)
 
     @property
     def stores(self) -> tuple[BudgetStore, ...]:

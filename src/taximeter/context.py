@@ -34,6 +34,8 @@ class Scope:
     budgets: tuple[Budget, ...] = ()
     who: Mapping[str, Any] = field(default_factory=dict)
     metered: bool = False
+    memo: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What others have worked out for this scope; never copied to another."""
 
     def inside(self, budget: Budget) -> Scope:
         """This scope with one more budget. Entering a budget twice charges it once."""
@@ -79,10 +81,9 @@ def owner() -> tuple[int, int]:
     asyncio = sys.modules.get("asyncio")
     task = None
     if asyncio is not None:
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:  # No loop runs in this thread.
-            task = None
+        # Tells without an exception that no loop runs in this thread; meant for such use.
+        loop = asyncio._get_running_loop()
+        task = asyncio.current_task(loop) if loop is not None else None
     return threading.get_ident(), id(task) if task is not None else 0
 
 

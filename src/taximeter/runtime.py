@@ -18,13 +18,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taximeter import context, providers, quoting
 from taximeter.books import Books
 from taximeter.budgets.books import Balance, HoldAnswer
-from taximeter.budgets.policy import Admit, Refuse
-from taximeter.call import Call, Read, Settled, Step, Stop, Wait, run, run_async
+from taximeter.budgets.policy import Admit, Cover, Refuse
+from taximeter.call import Call, Hold, Read, Settled, Step, Stop, Wait, run, run_async
 from taximeter.context import Scope
 from taximeter.errors import BudgetExceededError, PriceUnknownError, StoreError, TaximeterError
 from taximeter.pricing.base import PriceBook
@@ -105,32 +105,25 @@ class Runtime:
         who = providers.identify(host, port, request.wire, request.model)
         if self.refuses_usage and (host, port) in self.refuses_usage:
             who = replace(who, stream_usage="unasked")
-        covers, by_key = [], {}
-        for budget in scope.budgets:
-            for cover in budget.covers(now):
-                covers.append(cover)
-                by_key[cover.key] = budget.store
-        enforcing = any(cover.enforcing and cover.unit == "usd" for cover in covers)
+        covered = _covered(scope, now)
+        enforcing = covered.enforcing
         # By bytes: microseconds. A tokenizer is asked only if that estimate is refused.
         quote = quoting.make(request, who, self.book, at=now, ceiling=enforcing, exact_texts=False)
         if enforcing and "ceiling" in quote.flags:
-            for cover in covers:
+            for cover in covered.covers:
                 if cover.enforcing and cover.terms.unknown_model == "refuse":
                     raise PriceUnknownError(who.name, request.model)
-        identity = dict(scope.who)
-        if scope.budgets:
-            identity["budget"] = "/".join(budget.name for budget in scope.budgets)
         call = Call(
             id=os.urandom(16).hex(),
             quote=quote,
             wire=wire,
             book=self.book,
-            covers=tuple(covers),
-            who=identity,
+            covers=covered.covers,
+            who=covered.who,
             started_at=now,
             guard=threading.RLock(),
         )
-        call.shell = Shell(scope.budgets, Books(by_key) if by_key else None)
+        call.shell = Shell(scope.budgets, covered.books)
         return call
 
     def remember_refusal(self, host: str, port: int | None) -> None:
@@ -146,11 +139,12 @@ class Runtime:
         place = _Place(self.queue, call)
         try:
 
-            def wait(seconds: float) -> bool:
-                return place.wait_in_thread(seconds, self.drain)
-
             def perform(step: Step) -> Any:
-                return self._step(call, step, wait)
+                if isinstance(step, Wait):
+                    # The money may be held by a process that is gone: settled, not waited for.
+                    swept = _swept(call.shell.books)
+                    return swept or place.wait_in_thread(step.seconds, self.drain)
+                return self._ask(call, step)
 
             decision = run(call.admit(own_held=self._own_held), perform)
             if isinstance(decision, Refuse) and self._sharpen(call):
@@ -172,10 +166,8 @@ class Runtime:
                 swept = books is not None and blocking and await _off_loop(partial(_swept, books))
                 return swept or await place.wait_in_loop(step.seconds, self.drain)
             if books is None or not blocking:
-                return self._step(call, step, _never)
-            return await _off_loop(
-                lambda: self._step(call, step, _never), undo=lambda: books.void(call.id)
-            )
+                return self._ask(call, step)
+            return await _off_loop(lambda: self._ask(call, step), undo=lambda: books.void(call.id))
 
         try:
             decision = await run_async(call.admit(own_held=self._own_held), perform)
@@ -185,15 +177,19 @@ class Runtime:
             place.leave()
         self._decided(call, decision)
 
-    def _step(self, call: Call, step: Step, wait: Callable[[float], bool]) -> Any:
+    def _ask(self, call: Call, step: Read | Hold) -> Any:
+        """Ask the store; when it cannot answer, do as the budgets' ``on_outage`` says."""
         books: Books = call.shell.books
-        if isinstance(step, Wait):
-            # The money may be held by a process that is gone: then it is settled, not waited for.
-            return _swept(books) or wait(step.seconds)
-        if isinstance(step, Read):
-            return self._outage(call, lambda: books.read(step.keys), _nothing)
-        note = _note(call) if books.blocking else ""
-        return self._outage(call, lambda: books.hold(call.id, step.charges, note=note), _accepted)
+        try:
+            if isinstance(step, Hold):
+                note = _note(call) if books.blocking else ""
+                return books.hold(call.id, step.charges, note=note)
+            return books.read(step.keys)
+        except StoreError:
+            if any(c.enforcing and c.terms.on_outage == "closed" for c in call.covers):
+                raise
+            log.warning("store unavailable; the call goes on unheld", exc_info=True)
+            return HoldAnswer(True, {}) if isinstance(step, Hold) else {}
 
     def _sharpen(self, call: Call) -> bool:
         """Count a refused call's input with a tokenizer, if one is installed: is it any less?"""
@@ -208,16 +204,6 @@ class Runtime:
             return False
         call.quote = sharper
         return True
-
-    def _outage(self, call: Call, ask: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
-        """Ask the store; when it cannot answer, do as the budgets' ``on_outage`` says."""
-        try:
-            return ask()
-        except StoreError:
-            if any(c.enforcing and c.terms.on_outage == "closed" for c in call.covers):
-                raise
-            log.warning("store unavailable; the call goes on unheld", exc_info=True)
-            return otherwise()
 
     def _decided(self, call: Call, decision: Admit | Refuse) -> None:
         budgets: tuple[Budget, ...] = call.shell.budgets
@@ -433,6 +419,36 @@ class Runtime:
                 _quietly(partial(store.renew, ids))
 
 
+class _Covered(NamedTuple):
+    """What covers the calls of a scope, while none of the windows ends."""
+
+    parts: list[tuple[Cover, ...]]  # as its budgets gave them
+    covers: tuple[Cover, ...]
+    books: Books | None
+    enforcing: bool  # in USD
+    who: Mapping[str, Any]
+
+
+def _covered(scope: Scope, now: float) -> _Covered:
+    """Put together once for a scope, and again when a window ends or a budget is reset."""
+    parts = [budget.covers(now) for budget in scope.budgets]
+    known: _Covered | None = scope.memo.get("covered")
+    if known is not None and known.parts == parts:
+        return known
+    pairs = [(c, b.store) for part, b in zip(parts, scope.budgets, strict=True) for c in part]
+    who = dict(scope.who)
+    if scope.budgets:
+        who["budget"] = "/".join(budget.name for budget in scope.budgets)
+    covered = scope.memo["covered"] = _Covered(
+        parts=parts,
+        covers=tuple(cover for cover, _ in pairs),
+        books=Books({cover.key: store for cover, store in pairs}) if pairs else None,
+        enforcing=any(cover.enforcing and cover.unit == "usd" for cover, _ in pairs),
+        who=who,
+    )
+    return covered
+
+
 @dataclass(slots=True)
 class Shell:
     """What this process keeps beside a call: its budgets, their stores, and who made it."""
@@ -506,18 +522,6 @@ class _Place:
 def _swept(books: Books) -> bool:
     """Holds of vanished processes were found and settled."""
     return any(store.blocking and bool(sweep(store)) for store in books.stores)
-
-
-def _never(seconds: float) -> bool:
-    return False
-
-
-def _nothing() -> dict[str, Balance]:
-    return {}
-
-
-def _accepted() -> HoldAnswer:
-    return HoldAnswer(True, {})
 
 
 def _note(call: Call) -> str:
