@@ -28,7 +28,7 @@ from taximeter.budgets.windows import Window
 from taximeter.context import Scope
 from taximeter.errors import BudgetExceededError
 from taximeter.ledger import Entry
-from taximeter.money import usd
+from taximeter.money import dollars, usd
 from taximeter.report import call_row, summary_text, tree_text
 from taximeter.runtime import RUNTIME
 from taximeter.stores.base import BudgetStore, Ledger
@@ -204,8 +204,8 @@ class Budget:
         return tree_text(self)
 
     def __repr__(self) -> str:
-        limit = f" of ${self.limit.normalize():f}" if self.limit is not None else ""
-        return f"<budget {self.name!r}: ${self.spent.normalize():f}{limit} spent>"
+        limit = f" of {dollars(self.limit)}" if self.limit is not None else ""
+        return f"<budget {self.name!r}: {dollars(self.spent)}{limit} spent>"
 
     # --- entering and leaving --------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from taximeter.ledger import Entry
-from taximeter.money import usd
+from taximeter.money import dollars, usd
 
 if TYPE_CHECKING:
     from taximeter.budgeting import Budget
@@ -45,15 +45,6 @@ def call_row(entry: Entry) -> dict[str, Any]:
 
 
 _WHO = ("project", "group", "user_id", "tier", "session_id", "run_id", "prompt_version")
-
-
-def dollars(amount: Decimal | None) -> str:
-    """USD with as many digits as it needs, at least cents: ``$0.0123``; ``?`` for unknown."""
-    if amount is None:
-        return "?"
-    text = f"{amount.normalize():f}"
-    whole, _, cents = text.partition(".")
-    return f"${whole}.{cents.ljust(2, '0')}"
 
 
 def summary_text(data: Mapping[str, Any]) -> str:

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from taximeter.cli import main
-from taximeter.cli.output import dollars, plain, text_table, to_json
+from taximeter.cli.output import text_table, to_json
 from taximeter.cli.stats import when
 from taximeter.errors import ConfigurationError
 from taximeter.ledger import Entry
+from taximeter.money import dollars, plain
 from taximeter.stores.urls import open_ledger
 from taximeter.usage import Usage
 from tests.cli.conftest import Taximeter

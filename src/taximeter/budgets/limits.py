@@ -9,7 +9,7 @@ from typing import Final
 
 from taximeter.budgets.windows import TOTAL, Window, parse_window
 from taximeter.errors import ConfigurationError
-from taximeter.money import AMOUNT_MAX, amount, usd
+from taximeter.money import AMOUNT_MAX, amount, plain, usd
 
 UNITS: Final = ("usd", "tokens", "calls", "tool_calls")
 EXAMPLES: Final = "'$5', '$5/day', '100 calls/hour', '2M tokens/month', '20 tool calls'"
@@ -63,7 +63,7 @@ class Limit:
         if self.amount is None:
             what = f"any {words}"
         elif self.unit == "usd":
-            what = f"${usd(self.amount).normalize():f}"
+            what = f"${plain(usd(self.amount))}"
         else:
             what = f"{self.amount} {words}"
         return what if self.window.unit == "total" else f"{what}/{self.window.unit}"

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from taximeter.cli.output import LEFT, RIGHT, add_command, dollars, print_table, to_json
+from taximeter.cli.output import LEFT, RIGHT, add_command, print_table, to_json
+from taximeter.money import dollars
 
 if TYPE_CHECKING:
     from taximeter.budgeting import Budget

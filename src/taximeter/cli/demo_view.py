@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from taximeter.cli import figures as live_figures
 from taximeter.cli.figures import Figures, short
-from taximeter.cli.output import dollars, rich_missing
+from taximeter.cli.output import rich_missing
+from taximeter.money import dollars
 
 if TYPE_CHECKING:
     from taximeter.budgeting import Budget

@@ -7,8 +7,9 @@ import sys
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
-from taximeter.cli.output import LEFT, RIGHT, add_command, dollars, print_table, to_json
+from taximeter.cli.output import LEFT, RIGHT, add_command, print_table, to_json
 from taximeter.errors import ConfigurationError, PriceUnknownError
+from taximeter.money import dollars
 
 if TYPE_CHECKING:
     from taximeter.estimating import Estimate

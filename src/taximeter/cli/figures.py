@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from taximeter.cli.output import dollars
+from taximeter.money import dollars
 
 if TYPE_CHECKING:
     from taximeter.budgeting import Budget

@@ -1,4 +1,4 @@
-"""How commands print: money, JSON, tables; Rich where it is installed and someone looks."""
+"""How commands print: JSON, tables; Rich where it is installed and someone looks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Any, Final, TextIO
 
 from taximeter.errors import MissingExtraError
+from taximeter.money import plain
 
 RIGHT: Final = ">"
 LEFT: Final = "<"
@@ -31,19 +32,6 @@ def add_command(
         **options,
     )
     return parser
-
-
-def plain(amount: Decimal) -> str:
-    """Every digit that says something, never an exponent: ``0.0000123``."""
-    return f"{amount.normalize():f}"
-
-
-def dollars(amount: Decimal | None) -> str:
-    """USD with at least cents, ``-$0.01`` for less than nothing, ``?`` for unknown."""
-    if amount is None:
-        return "?"
-    whole, _, cents = plain(abs(amount)).partition(".")
-    return f"{'-' if amount < 0 else ''}${int(whole):,}.{cents.ljust(2, '0')}"
 
 
 def to_json(value: Any) -> str:

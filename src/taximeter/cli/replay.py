@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from taximeter.cli.output import LEFT, RIGHT, add_command, dollars, plain, print_table, to_json
+from taximeter.cli.output import LEFT, RIGHT, add_command, print_table, to_json
+from taximeter.money import dollars, plain
 
 if TYPE_CHECKING:
     from taximeter.wire.replay import Replayed

@@ -273,7 +273,10 @@ _LIBRARIES: Final = (os.path.dirname(os.__file__), os.path.dirname(os.path.dirna
 def _facts(stop: BudgetExceededError | None) -> dict[str, Any] | None:
     if stop is None:
         return None
-    names = ("scope", "spent", "limit", "requested", "available", "window", "retry_after", "usage")
+    names = (
+        "scope", "spent", "limit", "requested", "available", "unit", "window", "retry_after",
+        "usage",
+    )  # fmt: skip
     return {
         "code": stop.code,
         "message": str(stop),

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from taximeter.cli.output import LEFT, RIGHT, add_command, dollars, plain, print_table, to_json
+from taximeter.cli.output import LEFT, RIGHT, add_command, print_table, to_json
 from taximeter.errors import ConfigurationError
+from taximeter.money import dollars, plain
 
 if TYPE_CHECKING:
     from taximeter.ledger import Stats

@@ -10,6 +10,7 @@ import re
 from decimal import Decimal
 from typing import Any, Final
 
+from taximeter.money import plain
 from taximeter.pricing.base import Cost, PriceBook
 from taximeter.pricing.book import embedded
 
@@ -37,7 +38,7 @@ def replayed_cost(
         maker: Whose price it is where the recorded provider sells no such model (a local server).
     """
     cost = answer_cost(done, book, maker=maker)
-    return None if cost is None else f"{Decimal(cost.atto).scaleb(-18).normalize():f}"
+    return None if cost is None else plain(Decimal(cost.atto).scaleb(-18))
 
 
 def answer_cost(done: Any, book: PriceBook | None = None, *, maker: str = "unknown") -> Cost | None:
