@@ -30,7 +30,7 @@ _NOT_SENT: Final = frozenset(
 
 def begin(path: str, body: Any, scope: Scope, *, host: str, port: int | None) -> Call | None:
     """The call behind a POST, or None if it is none of ours."""
-    if not isinstance(body, Mapping):
+    if not isinstance(body, (dict, Mapping)):
         return None
     wire = registry.find(path, body)
     if wire is None:

@@ -13,7 +13,7 @@ from types import MethodType, ModuleType
 from typing import Any, Final
 
 from taximeter.call import Call
-from taximeter.context import SCOPE, Scope
+from taximeter.context import Scope
 from taximeter.errors import BudgetExceededError, TaximeterError
 from taximeter.ports import exchange
 from taximeter.ports.codec import Codec
@@ -63,32 +63,32 @@ def wrap(client: Any, scope: Callable[[], Scope | None]) -> None:
 
 def _sync_send(original: Callable[..., Any], scope_now: Callable[[], Scope | None]) -> Any:
     @functools.wraps(original)
-    def send(self: Any, request: Any, *, stream: bool = False, **options: Any) -> Any:
-        scope = SCOPE.get() if scope_now is _RUNTIME_SCOPE else None
-        if scope is None:
-            scope = scope_now()
-        if scope is None or request.method != "POST" or request.extensions.get(KEY) is True:
-            return original(self, request, stream=stream, **options)
-        call, asked = _prepared(request), None
+    def send(self: Any, request: Any, **options: Any) -> Any:
+        if request.method != "POST" or (scope := scope_now()) is None:
+            return original(self, request, **options)
+        mark = request.extensions.get(KEY)
+        if mark is True or (mark is None and registry.name_of(_path(request)) is None):
+            return original(self, request, **options)
+        call, asked = mark.take() if mark is not None else None, None
         if call is None:
             try:
-                call = _begin(request, _content(request), scope)
+                call = _begin(request, scope)
                 if call is not None:
                     RUNTIME.admit(call)
                     asked = _rewrite(request, call)
             except TaximeterError as error:
                 return _refuse(self, error)
         if call is None:
-            return original(self, request, stream=stream, **options)
+            return original(self, request, **options)
         request.extensions = {**request.extensions, KEY: True}
         try:
-            response = original(self, request, stream=stream, **options)
+            response = original(self, request, **options)
             if call.strips_usage and response.status_code in (400, 404, 422):
                 response.read()
                 if exchange.refuses_usage(call, response.status_code, response.content):
                     RUNTIME.remember_refusal(request.url.host, request.url.port)
                     _replace_body(request, exchange.without_usage(call))
-                    response = original(self, request, stream=stream, **options)
+                    response = original(self, request, **options)
         except BaseException as error:
             RUNTIME.settle(
                 call, exchange.ending_of(error), error=f"{type(error).__name__}: {error}"
@@ -98,7 +98,7 @@ def _sync_send(original: Callable[..., Any], scope_now: Callable[[], Scope | Non
             request.extensions.pop(KEY, None)
             if asked is not None:
                 _restore(request, asked)
-        return _answer(self, response, call, stream, _sync_stream_class)
+        return _answer(self, response, call, options.get("stream", False), _sync_stream_class)
 
     send.taximeter = True  # type: ignore[attr-defined]
     return send
@@ -106,32 +106,34 @@ def _sync_send(original: Callable[..., Any], scope_now: Callable[[], Scope | Non
 
 def _async_send(original: Callable[..., Any], scope_now: Callable[[], Scope | None]) -> Any:
     @functools.wraps(original)
-    async def send(self: Any, request: Any, *, stream: bool = False, **options: Any) -> Any:
-        scope = scope_now()
-        if scope is None or request.method != "POST" or request.extensions.get(KEY) is True:
-            return await original(self, request, stream=stream, **options)
-        call, asked = _prepared(request), None
+    async def send(self: Any, request: Any, **options: Any) -> Any:
+        if request.method != "POST" or (scope := scope_now()) is None:
+            return await original(self, request, **options)
+        mark = request.extensions.get(KEY)
+        if mark is True or (mark is None and registry.name_of(_path(request)) is None):
+            return await original(self, request, **options)
+        call, asked = mark.take() if mark is not None else None, None
         if call is None:
             try:
-                if _known(request) and not hasattr(request, "_content"):
+                if not hasattr(request, "_content"):
                     await request.aread()
-                call = _begin(request, _content(request), scope)
+                call = _begin(request, scope)
                 if call is not None:
                     await RUNTIME.admit_async(call)
                     asked = _rewrite(request, call)
             except TaximeterError as error:
                 return _refuse(self, error)
         if call is None:
-            return await original(self, request, stream=stream, **options)
+            return await original(self, request, **options)
         request.extensions = {**request.extensions, KEY: True}
         try:
-            response = await original(self, request, stream=stream, **options)
+            response = await original(self, request, **options)
             if call.strips_usage and response.status_code in (400, 404, 422):
                 await response.aread()
                 if exchange.refuses_usage(call, response.status_code, response.content):
                     RUNTIME.remember_refusal(request.url.host, request.url.port)
                     _replace_body(request, exchange.without_usage(call))
-                    response = await original(self, request, stream=stream, **options)
+                    response = await original(self, request, **options)
         except BaseException as error:
             await RUNTIME.settle_async(
                 call, exchange.ending_of(error), error=f"{type(error).__name__}: {error}"
@@ -141,18 +143,10 @@ def _async_send(original: Callable[..., Any], scope_now: Callable[[], Scope | No
             request.extensions.pop(KEY, None)
             if asked is not None:
                 _restore(request, asked)
-        return _answer(self, response, call, stream, _async_stream_class)
+        return _answer(self, response, call, options.get("stream", False), _async_stream_class)
 
     send.taximeter = True  # type: ignore[attr-defined]
     return send
-
-
-_RUNTIME_SCOPE: Final = RUNTIME.scope
-
-
-def _known(request: Any) -> bool:
-    """One of our wires may be spoken at this path."""
-    return registry.find(_path(request)) is not None
 
 
 def _path(request: Any) -> str:
@@ -160,33 +154,18 @@ def _path(request: Any) -> str:
     return path
 
 
-def _content(request: Any) -> bytes | None:
-    """The body of a request that one of our wires may have; None without reading anything else."""
-    if not _known(request):
-        return None
+def _begin(request: Any, scope: Scope) -> Call | None:
     content = getattr(request, "_content", None)
     if content is None:
         content = request.read()
-    return bytes(content)
-
-
-def _begin(request: Any, content: bytes | None, scope: Scope) -> Call | None:
-    if content is None:
-        return None
     url = request.url
     return exchange.begin(
         _path(request),
-        exchange.decode(content),
+        exchange.decode(bytes(content)),
         scope,
         host=url.host,
         port=url.port,
     )
-
-
-def _prepared(request: Any) -> Call | None:
-    """The call that pre-flight has admitted and rewritten, once."""
-    ticket = request.extensions.get(KEY)
-    return ticket.take() if isinstance(ticket, Ticket) else None
 
 
 _Asked = tuple[Any, bytes, Any, list[tuple[bytes, bytes]]]
@@ -255,12 +234,22 @@ def _module_of(client: Any) -> Any:
     return None
 
 
+_HEADERS: Final = frozenset({b"content-type", b"x-request-id", b"request-id"})
+
+
 def _answer(
     client: Any, response: Any, call: Call, stream: bool, stream_class: Callable[[Any], Any]
 ) -> Any:
-    headers = response.headers
-    request_id = headers.get("x-request-id") or headers.get("request-id")
-    call.answered(response.status_code, headers.get("content-type", ""), request_id)
+    # One pass: each look into httpx's headers goes through all of them.
+    headers = {
+        name: value for key, value in response.headers.raw if (name := key.lower()) in _HEADERS
+    }
+    request_id = headers.get(b"x-request-id") or headers.get(b"request-id")
+    call.answered(
+        response.status_code,
+        headers.get(b"content-type", b"").decode("latin-1"),
+        request_id.decode("latin-1") if request_id else None,
+    )
     if call.meter is None:
         RUNTIME.settle(call, Ending.REFUSED)
     elif stream and not hasattr(response, "_content"):

@@ -23,6 +23,7 @@ NAMES: Final = tuple(_MODULES)
 # Last segment of the path -> wire. A longer path below one of these is another call:
 # /responses/{id}/cancel, /messages/batches, /messages/count_tokens, /chat/completions/{id}.
 _SEGMENTS: Final = {
+    "completions": "openai.completions",  # or, below /chat, openai.chat
     "responses": "openai.responses",
     "messages": "anthropic.messages",
     "embeddings": "embeddings",
@@ -49,34 +50,40 @@ def find(path: str, body: Mapping[str, Any] | None = None) -> Wire | None:
         body: The parsed request, where it is at hand: a path that others use too (``/messages``,
             ``/responses``, ``/embed``) is then believed only if the body has the wire's fields.
     """
-    _, _, last = path.rpartition("/")
-    if last == "completions":
-        name = "openai.chat" if path.endswith("/chat/completions") else "openai.completions"
-    elif last in _SEGMENTS:
-        name = _SEGMENTS[last]
-        if last == "messages" and "/threads/" in path:
-            return None  # OpenAI's assistants: a message is stored, nothing is generated.
-    else:
-        _, colon, method = last.rpartition(":")
-        if not colon:
-            return None
-        if method in _VERTEX_METHODS and "/publishers/anthropic/" in path:
-            name = "anthropic.messages"
-        elif method in _METHODS:
-            name = _METHODS[method]
-        else:
-            return None
-    if body is not None and not _fits(name, body):
+    name = name_of(path)
+    if name is None or (body is not None and not _fits(name, body)):
         return None
     return by_name(name)
 
 
+def name_of(path: str) -> str | None:
+    """The name of the wire that may be spoken at ``path``; None for nearly all other traffic."""
+    last = path[path.rfind("/") + 1 :]
+    name = _SEGMENTS.get(last)
+    if name is not None:
+        if last == "completions" and path.endswith("/chat/completions"):
+            return "openai.chat"
+        if last == "messages" and "/threads/" in path:
+            return None  # OpenAI's assistants: a message is stored, nothing is generated.
+        return name
+    if ":" not in last:
+        return None
+    method = last.rpartition(":")[2]
+    if method in _VERTEX_METHODS and "/publishers/anthropic/" in path:
+        return "anthropic.messages"
+    return _METHODS.get(method)
+
+
 _FIELDS: Final = {
-    "openai.chat": ("messages",),
-    "openai.responses": ("model", "input", "prompt", "conversation", "previous_response_id"),
-    "openai.completions": ("prompt", "model"),
-    "anthropic.messages": ("messages",),
-    "embeddings": ("input", "texts", "images", "inputs", "content", "requests", "prompt"),
+    "openai.chat": frozenset({"messages"}),
+    "openai.responses": frozenset(
+        {"model", "input", "prompt", "conversation", "previous_response_id"}
+    ),
+    "openai.completions": frozenset({"prompt", "model"}),
+    "anthropic.messages": frozenset({"messages"}),
+    "embeddings": frozenset(
+        {"input", "texts", "images", "inputs", "content", "requests", "prompt"}
+    ),
 }
 
 
