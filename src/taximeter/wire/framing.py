@@ -265,8 +265,3 @@ class ArraySplitter:
                     self.closed, end = True, match.end()
                 elif self._depth < 0:
                     raise WireError("a bracket closes what was not open")
-
-
-def is_array(data: bytes) -> bool:
-    """Whether a body that starts with ``data`` is a JSON array (blanks before it are allowed)."""
-    return data.removeprefix(BOM).lstrip(_BLANK)[:1] == b"["
