@@ -24,7 +24,6 @@ BOM: Final = b"\xef\xbb\xbf"
 # line ends. A lone "\r" at the end of the data may be half of "\r\n": only "\r\r" is taken at once.
 _BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r(?=[^\n]))|\r\r")
 _BOUNDARY_BYTES_MAX: Final = 4
-_BLANK: Final = b" \t\r\n"
 _decode: Final = json.JSONDecoder().decode
 _raw_decode: Final = json.JSONDecoder().raw_decode
 
