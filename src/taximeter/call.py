@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final
 
 from taximeter.budgets import policy
@@ -29,6 +30,7 @@ from taximeter.usage import Usage
 from taximeter.wire.base import Meter, Wire
 
 FIRST_LOOK_BYTES: Final = 4096
+KEEPS_UP_SHARE: Final = 0.1
 HOLD_TRIES_MAX: Final = 64
 """Times a hold may lose a race for the last money before it counts as refused."""
 
@@ -105,7 +107,9 @@ class Call:
     stopped: Stop | None = None
     entry: Entry | None = None
     first_token_at: float | None = None
-    handed_at: float | None = None  # when the caller was given the bytes he now has
+    handed_at: float | None = None  # when the caller was given the bytes he has; None: he waits
+    kept_up_at: float = 0.0  # when the reader had last read all there was
+    look_by: float = inf  # when to look at the latest: a slow reader sees little of what is made
     held: dict[str, int] = field(default_factory=dict)  # amounts by counter
     tokens_held: int = 0
     strips_usage: bool = False
@@ -116,6 +120,8 @@ class Call:
     )  # a lock, where threads look
     _steps: int = 0
     _seen: int = 0
+    _kept_up_seen: int = 0
+    _waited: float = 0.0
     _look_at: int = FIRST_LOOK_BYTES
     _deltas: int = 0
     _counter: OutputCounter | None = None
@@ -200,6 +206,17 @@ class Call:
         """Some limit may stop this call in the middle of its answer."""
         return True in [cover.cutting for cover in self.covers]
 
+    def waited(self, seconds: float, now: float) -> None:
+        """The reader had to wait for what has just come. Who waits for a tenth of the time keeps up:
+        he has read all that was generated (one wait alone may have been for a processor)."""
+        self._waited += seconds
+        if self._waited > KEEPS_UP_SHARE * (now - self.kept_up_at):
+            self.kept_up_at, self._kept_up_seen, self._waited = now, self._seen, 0.0
+
+    def look_soon(self) -> None:
+        """:attr:`look_by` is over: what is held may be used up, though less than that was read."""
+        self._look_at, self.look_by = min(self._look_at, self._seen), inf
+
     def receive_data(self, data: bytes) -> bytes:
         """Take the answer's next bytes; return what the caller should see. Sets :attr:`attention`."""
         meter = self.meter
@@ -239,11 +256,16 @@ class Call:
                     )
             self._deltas += visible.deltas
         counter = self._counter
+        likely = counter.likely_max if counter is not None else 0
+        away = now - self.kept_up_at if self.handed_at is not None else 0.0
+        since = self._seen - self._kept_up_seen
         return Progress(
             expected=counter.expected if counter is not None else 0,
-            likely=counter.likely_max if counter is not None else 0,
+            likely=likely,
             first_token_at=self.first_token_at,
-            now=now,
+            kept_up_at=self.kept_up_at if away else now,
+            since=likely * since // max(self._seen, 1) if away else 0,
+            away=max(away, 0.0),
         )
 
     def look(self, now: float) -> Stop | int | None:
@@ -258,7 +280,7 @@ class Call:
         self._schedule(progress)
         if not self.admitted.extendable or self.tokens_held >= (self.admitted.output_sent or 0):
             return None
-        margin = max(progress.read_ahead(), 1)
+        margin = max(progress.read_ahead(cautious=True), 1)
         if progress.likely + 2 * margin < self.tokens_held and self.refused_extension is None:
             return None
         if progress.likely + margin >= self.tokens_held and self.refused_extension is not None:
@@ -281,11 +303,14 @@ class Call:
         if held is None:
             return None
         charges = policy.extension_charges(self.quote, self.covers, held, self.held)
-        return Extend(charges, held, self._steps + 1)
+        # Counted whether or not it is granted: one of several stores may have taken it, and asked
+        # again for less it must not take that for the same step.
+        self._steps += 1
+        return Extend(charges, held, self._steps)
 
     def extended(self, extend: Extend) -> None:
         """The store accepted ``extend``."""
-        self._steps, self.tokens_held = extend.step, extend.held
+        self.tokens_held = extend.held
         for charge in extend.charges:
             self.held[charge.key] = self.held.get(charge.key, 0) + charge.amount
         self.refused_extension = None
@@ -312,11 +337,18 @@ class Call:
 
     def _schedule(self, progress: Progress | None = None) -> None:
         """When to look next, in bytes: well before what is held can be used up."""
+        self.look_by = inf
         if self.admitted is None or not self.may_be_cut:
             self._look_at = 2**62
             return
         target = self.tokens_held
         used = self._counter.likely_max if self._counter is not None else 0
+        if self.admitted.extendable and self.tokens_held < (self.admitted.output_sent or 0):
+            self.look_by = 0.0
+            if progress is not None:
+                used += progress.read_ahead(cautious=True)
+                seconds = max(target - used, 0) / progress.rate_max / 2
+                self.look_by = progress.kept_up_at + progress.away + seconds
         slack = max(target - used, 0)
         if not used or not self._seen:
             self._look_at = self._seen + min(max(slack, 64), FIRST_LOOK_BYTES)
@@ -355,9 +387,7 @@ class Call:
         final = (
             meter is not None and meter.terminal and meter.usage is not None and meter.error is None
         )
-        progress = Progress(now=now) if final else self.progress(now)
-        if ending is Ending.LEFT and self.handed_at is not None:
-            progress = replace(progress, now=self.handed_at, away=now - self.handed_at)
+        progress = Progress() if final else self.progress(now)
         self.ended = True
         sent = self.admitted.output_sent if self.admitted is not None else self.quote.output_max
         terms = self.covers[-1].terms if self.covers else None

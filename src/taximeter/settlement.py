@@ -21,6 +21,8 @@ READ_AHEAD_SECONDS = 2.0
 RATE_SECONDS_MIN = 1.0
 """A rate observed for less than this is mostly chance; then it counts as typical at least."""
 TOKENS_PER_SECOND_TYPICAL = 150.0
+TOKENS_PER_SECOND_FAST = 300.0
+"""What a reader who never kept up must fear of a provider whose rate nobody has seen."""
 
 
 class Ending(Enum):
@@ -39,26 +41,49 @@ class Ending(Enum):
 class Progress:
     """Output counted so far by us, and when it began; times in seconds of one clock.
 
-    ``away``: seconds after ``now`` in which nobody read, though the answer may have gone on.
+    ``kept_up_at``: when the reader had last read all there was. ``since``: tokens (of ``likely``)
+    read after that; ``away``: seconds after it, in which the answer may have run ahead of him.
     """
 
     expected: int = 0
     likely: int = 0
     first_token_at: float | None = None
-    now: float = 0.0
+    kept_up_at: float = 0.0
+    since: int = 0
     away: float = 0.0
 
-    def read_ahead(self) -> int:
-        """Tokens the provider may have generated that had not arrived: two seconds at this rate,
-        and what it made while the caller was busy with what he had."""
+    def read_ahead(self, *, cautious: bool = False) -> int:
+        """Tokens the provider may have generated that we have not seen: two seconds at its rate,
+        and what it made while the caller was busy with what he had.
+
+        ``cautious``: for cutting in time (bookings expect less of a rate seen only shortly).
+        """
         if self.first_token_at is None or not self.likely:
             return READ_AHEAD_TOKENS_MAX + int(self.away * TOKENS_PER_SECOND_TYPICAL)
-        elapsed = max(self.now - self.first_token_at, 1e-3)
-        rate = self.likely / elapsed
+        rate, elapsed = self._rate()
         if elapsed < RATE_SECONDS_MIN:
             rate = max(rate, TOKENS_PER_SECOND_TYPICAL)
+        fastest = rate
+        if cautious:
+            fastest = self.rate_max
+        elif elapsed < RATE_SECONDS_MIN:
+            fastest = min(rate, READ_AHEAD_TOKENS_MAX / READ_AHEAD_SECONDS)
         unseen = min(int(rate * READ_AHEAD_SECONDS), READ_AHEAD_TOKENS_MAX)
-        return unseen + int(min(rate, READ_AHEAD_TOKENS_MAX / READ_AHEAD_SECONDS) * self.away)
+        return unseen + max(int(fastest * self.away) - self.since, 0)
+
+    @property
+    def rate_max(self) -> float:
+        """Tokens a second that the provider may well generate."""
+        rate, elapsed = self._rate()
+        return max(rate, TOKENS_PER_SECOND_FAST * (1 - elapsed / RATE_SECONDS_MIN), 1.0)
+
+    def _rate(self) -> tuple[float, float]:
+        """Tokens a second, and for how many seconds they were observed.
+
+        Only while the reader kept up was his rate the provider's.
+        """
+        elapsed = max(self.kept_up_at - (self.first_token_at or 0.0), 1e-3)
+        return (self.likely - self.since) / elapsed, elapsed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +182,7 @@ def _estimate(
     elif quote.hidden_output and whole is not None:
         output, source = whole, "bound"
     else:
-        output = progress.likely + progress.read_ahead()
+        output = progress.likely + progress.read_ahead(cautious=held is not None)
         most = whole if held is None else held
         if most is not None:
             output = min(output, max(most, progress.expected))

@@ -18,6 +18,8 @@ from taximeter.runtime import RUNTIME
 from taximeter.settlement import Ending
 
 _THREAD_START: Final = threading.Thread.start
+WAITED_SECONDS: Final = 0.001
+"""Longer than this, and the next bytes were not there yet."""
 DROPPED: Final = "the stream was dropped"
 
 
@@ -31,7 +33,7 @@ class Metered:
         self._codec = codec  # where the bytes are compressed
         self._reader: tuple[int, int] | None = None
         self._closed = False
-        call.handed_at = time.time()
+        call.handed_at = call.kept_up_at = time.time()
         call.attention = True  # The first chunk is looked at: it tells when output began.
         call.shell.stream = weakref.ref(self)
 
@@ -92,14 +94,19 @@ class SyncMetered(Metered):
         self._reader = context.owner()
         self._chunks = iter(self._inner)
         try:
+            asked = clock()
+            call.handed_at = None
             for data in self._chunks:
+                now = clock()
+                if now - asked > WAITED_SECONDS:
+                    call.waited(now - asked, now)
+                call.handed_at = now
                 out = receive(data if codec is None else codec.decode(data))
                 if call.attention:
                     out, error, ended = self._attend(out)
                     if codec is not None:
                         out = codec.encode(out, data)
                     if out:
-                        call.handed_at = clock()
                         yield out
                     if error is not None:
                         raise error
@@ -107,12 +114,15 @@ class SyncMetered(Metered):
                         if codec is not None and (tail := codec.finish()):
                             yield tail
                         return
-                    continue
-                if codec is not None:
-                    out = codec.encode(out, data)
-                if out:
-                    call.handed_at = clock()
-                    yield out
+                else:
+                    if codec is not None:
+                        out = codec.encode(out, data)
+                    if out:
+                        yield out
+                call.handed_at = None
+                asked = clock()
+                if asked > call.look_by:
+                    call.look_soon()
             out = call.receive_eof()
             self._end()
             if codec is not None:
@@ -125,7 +135,6 @@ class SyncMetered(Metered):
             self._leave()
             raise
         except BaseException as error:
-            call.handed_at = None  # The caller was waiting for more: nothing came meanwhile.
             RUNTIME.settle(call, exchange.ending_of(error), error=_text(error))
             raise
 
@@ -200,14 +209,19 @@ class AsyncMetered(Metered):
         self._reader = context.owner()
         self._chunks = aiter(self._inner)
         try:
+            asked = clock()
+            call.handed_at = None
             async for data in self._chunks:
+                now = clock()
+                if now - asked > WAITED_SECONDS:
+                    call.waited(now - asked, now)
+                call.handed_at = now
                 out = receive(data if codec is None else codec.decode(data))
                 if call.attention:
                     out, error, ended = await self._attend(out)
                     if codec is not None:
                         out = codec.encode(out, data)
                     if out:
-                        call.handed_at = clock()
                         yield out
                     if error is not None:
                         raise error
@@ -215,12 +229,15 @@ class AsyncMetered(Metered):
                         if codec is not None and (tail := codec.finish()):
                             yield tail
                         return
-                    continue
-                if codec is not None:
-                    out = codec.encode(out, data)
-                if out:
-                    call.handed_at = clock()
-                    yield out
+                else:
+                    if codec is not None:
+                        out = codec.encode(out, data)
+                    if out:
+                        yield out
+                call.handed_at = None
+                asked = clock()
+                if asked > call.look_by:
+                    call.look_soon()
             out = call.receive_eof()
             await self._end()
             if codec is not None:
@@ -236,7 +253,6 @@ class AsyncMetered(Metered):
                 RUNTIME.settle(call, Ending.LEFT)
             raise
         except BaseException as error:
-            call.handed_at = None  # The caller was waiting for more: nothing came meanwhile.
             RUNTIME.settle(call, exchange.ending_of(error), error=_text(error))
             raise
 
