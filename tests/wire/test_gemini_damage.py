@@ -96,6 +96,21 @@ def test_a_damaged_stream_passes_untouched(chunks: list[bytes], whole_events: bo
     assert look(whole) == look(meter)
 
 
+def test_an_array_that_has_closed_too_early_reads_the_same_however_it_is_cut() -> None:
+    figures = b'"usageMetadata": {"promptTokenCount": 32, "candidatesTokenCount": 3}'
+    # The first brace is lost: its partner closes the array, and what follows lies outside.
+    data = b'[ "candidates": [{"index": 0}], %b}\r\n,{%b}]' % (figures, figures)
+    looks = []
+    for size in (len(data), 1, 7):
+        meter = GeminiGenerateMeter()
+        for at in range(0, len(data), size):
+            meter.receive_data(data[at : at + size])
+        meter.receive_eof()
+        assert meter.exc is not None
+        looks.append(look(meter))
+    assert looks[0] == looks[1] == looks[2]
+
+
 @settings(max_examples=100, deadline=None)
 @given(body=st.binary(max_size=300))
 def test_any_bytes_pass(body: bytes) -> None:

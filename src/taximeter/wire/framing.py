@@ -186,15 +186,26 @@ _STRING_WHOLE: Final = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 class ArraySplitter:
     """Cuts a stream that is one JSON array into its elements (objects or arrays).
 
-    ``held`` is the part after the last complete element; ``closed`` says that the array has ended.
+    ``held`` is the part after the last complete element; ``closed`` says that the array has ended,
+    ``inside`` that ``held`` begins within it.
     Brackets inside strings are not counted. Time is linear however the bytes are cut.
     """
 
-    __slots__ = ("_bytes_max", "_depth", "_position", "_start", "_string", "closed", "held")
+    __slots__ = (
+        "_bytes_max",
+        "_depth",
+        "_position",
+        "_start",
+        "_string",
+        "closed",
+        "held",
+        "inside",
+    )
 
     def __init__(self, *, bytes_max: int = BUFFER_BYTES_MAX) -> None:
         self.held = bytearray()
         self.closed = False
+        self.inside = False
         self._bytes_max = bytes_max
         self._position = 0  # read so far, within ``held``
         self._start = -1  # of the open element, within ``held``
@@ -212,7 +223,7 @@ class ArraySplitter:
             WireError: An element is longer than the limit, or brackets do not match.
         """
         self.held += data
-        end, elements = self._scan()
+        end, elements, inside = self._scan()
         whole = bytes(self.held[:end])
         del self.held[:end]
         self._position -= end
@@ -221,6 +232,7 @@ class ArraySplitter:
         if len(self.held) > self._bytes_max:
             self.held[:0] = whole
             raise WireError(f"an element is longer than {self._bytes_max} bytes")
+        self.inside = inside
         return whole, elements
 
     def flush(self) -> bytes:
@@ -230,8 +242,8 @@ class ArraySplitter:
         self._position, self._start = 0, -1
         return rest
 
-    def _scan(self) -> tuple[int, list[bytes]]:
-        held, end = self.held, 0
+    def _scan(self) -> tuple[int, list[bytes], bool]:
+        held, end, inside = self.held, 0, self.inside
         elements: list[bytes] = []
         while True:
             if self._string:
@@ -241,12 +253,12 @@ class ArraySplitter:
                     rest = _STRING_WHOLE.match(held, self._position)
                     assert rest is not None  # The pattern matches the empty string.
                     self._position = rest.end()
-                    return end, elements
+                    return end, elements, inside
                 self._position, self._string = match.end(), False
             match = _TOKEN.search(held, self._position)
             if match is None:
                 self._position = len(held)
-                return end, elements
+                return end, elements, inside
             self._position = match.end()
             token = held[match.start()]
             if token == 0x22:
@@ -259,8 +271,8 @@ class ArraySplitter:
                 self._depth -= 1
                 if self._depth == 1:
                     elements.append(bytes(held[self._start : match.end()]))
-                    self._start, end = -1, match.end()
+                    self._start, end, inside = -1, match.end(), True
                 elif self._depth == 0:
-                    self.closed, end = True, match.end()
+                    self.closed, end, inside = True, match.end(), False
                 elif self._depth < 0:
                     raise WireError("a bracket closes what was not open")

@@ -157,7 +157,7 @@ class StreamMeter:
             return data
         rest = self._flush()
         if self._array is not None:
-            self._take_elements(b"[" + rest if self._elements else rest)
+            self._take_elements(b"[" + rest if self._array.inside else rest)
         elif (good := _LAST_BOUNDARY.match(rest)) is not None:
             self._take_block(good.group())
         return rest if self._whole_events else data
