@@ -85,8 +85,9 @@ def later(setting: str, value: Any, what: str) -> None:
     """A setting of a coming release: checked, then refused; it must not look as if it protected."""
     if setting == "fallback":
         fallback(value)
+    of = f" ({what})" if what != setting else ""
     raise ConfigurationError(
-        f"{setting}={value!r}: {what} is not in this release yet; leave {setting} out"
+        f"{setting}={value!r}: not in this release yet{of}; leave {setting} out"
     )
 
 

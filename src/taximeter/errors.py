@@ -6,9 +6,15 @@ that a program never has to parse a message.
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
+
+UNNAMED: Final = "budget"
+"""The name of a budget that was given none."""
+
+_SPANS: Final = ((86_400, "days"), (3_600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
 class TaximeterError(Exception):
@@ -79,25 +85,46 @@ class BudgetExceededError(TaximeterError):
         super().__init__(message if message is not None else self._text())
 
     def _text(self) -> str:
-        what = f"budget {self.scope!r}" if self.scope else "the budget"
-        if self.window not in (None, "total"):
-            what += f" ({self.window})"
-        unit = "" if self.unit == "usd" else f" {self.unit}"
+        what = f"budget {self.scope!r}" if self.scope not in (None, UNNAMED) else "the budget"
+        money = self.unit == "usd"
+        spent = self._number(self.spent)
         if self.limit is None:
-            text = f"{what} has no limit, {self._number(self.spent)} is spent"
+            text = f"{what} has no limit, {spent} is {'spent' if money else 'used'}"
         else:
-            text = f"{what} allows {self._number(self.limit)}{unit}, {self._number(self.spent)} of it is spent"
+            text = f"{what} allows {self._allowance()}, "
+            text += f"{spent} of it is spent" if money else f"{spent} used so far"
         if self.requested is not None:
             needed, free = self._number(self.requested), self._number(self.available)
-            text += f"; this call needs {needed}, {free} is free"
+            text += f"; this call needs {needed}, {free} {'is' if money else 'left'}"
+            text += " free" if money else ""
         if self.usage is not None:
             text += "; the stream was stopped"
         link = ": " if self.usage is not None else ". "
-        return f"{text}{link}{self.hint}" if self.hint else text
+        text = f"{text}{link}{self.hint}" if self.hint else text
+        return text if self.retry_after is None else f"{text}. {self._next_window()}"
+
+    def _allowance(self) -> str:
+        """``$5.00 a day``, ``1 call an hour``, ``2,000 tokens``."""
+        text = self._number(self.limit)
+        if self.unit != "usd":
+            text += f" {self.unit.removesuffix('s') if self.limit == 1 else self.unit}"
+        if self.window in (None, "total"):
+            return text
+        return f"{text} {'an' if self.window == 'hour' else 'a'} {self.window}"
+
+    def _next_window(self) -> str:
+        left = math.ceil(self.retry_after or 0)
+        size, word = next(((s, w) for s, w in _SPANS if left >= 2 * s), _SPANS[-1])
+        count = -(-left // size)
+        word = word.removesuffix("s") if count == 1 else word
+        return f"The next {self.window} begins in about {count} {word}"
 
     def _number(self, value: Decimal | None) -> str:
-        number = "?" if value is None else f"{value.normalize():f}"
-        return f"${number}" if self.unit == "usd" else number
+        from taximeter.money import dollars  # It raises errors of this module.
+
+        if self.unit == "usd":
+            return dollars(value)
+        return "?" if value is None else f"{value:,f}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Facts survive pickling (worker pools); the budget itself, with its locks, stays here, and so
@@ -127,8 +154,9 @@ class PriceUnknownError(TaximeterError, LookupError):
         self.model = model
         self.unit = unit
         super().__init__(
-            f"no price per {unit} is known for model {model!r} of {provider!r}; "
-            "give one with taximeter.configure(prices={...}) or use unknown_model='ceiling'"
+            f"no price per {unit} is known for model {model!r}"
+            f"{'' if provider == 'unknown' else f' of {provider!r}'}; give one with "
+            "taximeter.configure(prices={...}); inside a budget, unknown_model='ceiling' also helps"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -58,8 +58,11 @@ def amount(value: USD, *, name: str = "amount") -> Amount:
 
 
 def usd(nano: Amount) -> Decimal:
-    """Nano-USD as USD, exactly."""
-    return Decimal(nano).scaleb(-9) if nano else ZERO
+    """Nano-USD as USD, exactly: cents, and as many digits more as it needs (``5.00``, ``0.00012``)."""
+    if not nano:
+        return ZERO
+    cents, rest = divmod(nano, NANO // 100)
+    return Decimal(cents).scaleb(-2) if not rest else Decimal(nano).scaleb(-9).normalize()
 
 
 def rate(value: USD, *, name: str = "rate") -> Rate:

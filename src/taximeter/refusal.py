@@ -11,7 +11,7 @@ from taximeter.budgets.books import Balance
 from taximeter.budgets.policy import Cover, Refuse
 from taximeter.call import Call, Stop
 from taximeter.errors import BudgetExceededError, UnboundedCostError
-from taximeter.money import usd
+from taximeter.money import dollars, usd
 from taximeter.usage import Usage
 
 
@@ -33,13 +33,16 @@ def stop_error(
     """The error of a stream that was stopped, or that ended at the cap we had set."""
     cover = stop.cover or next((c for c in call.covers if c.enforcing), call.covers[0])
     entry = call.entry
-    settled = balances.get(cover.key, Balance()).settled
-    facts = _facts(call, cover, settled, now)
+    balance = balances.get(cover.key, Balance())
+    facts = _facts(call, cover, balance.settled, now)
     usage = entry.usage if entry is not None else None
     if usage is not None:
         usage = replace(usage, requests=dict(usage.requests))
     facts["usage"] = (usage or Usage()).to_dict()
-    return BudgetExceededError(hint=stop.reason, **facts)  # type: ignore[arg-type]
+    hint = stop.reason
+    if cover.unit == "usd" and balance.held > 0:
+        hint += f"; other calls in flight hold {dollars(usd(balance.held))}"
+    return BudgetExceededError(hint=hint, **facts)  # type: ignore[arg-type]
 
 
 def _facts(call: Call, cover: Cover, spent: int, now: float) -> dict[str, object]:
@@ -61,16 +64,16 @@ def _number(cover: Cover, amount: int) -> Decimal:
     return usd(amount) if cover.unit == "usd" else Decimal(amount)
 
 
-def _would_have_passed(call: Call, refuse: Refuse) -> str:
+def _would_have_passed(call: Call, refuse: Refuse) -> str | None:
     cover = refuse.cover
     if refuse.busy:
         return "Other calls in flight hold the money; a longer wait= may help"
     if cover.unit == "calls":
-        return "The limit of calls is used up"
+        return None
     fits = cover.line(call.quote).affords(refuse.available)
     if cover.strict and fits >= 1:
         return f"With max_tokens up to {fits}, or mode='clamp', it would have passed"
     if fits < 0:
-        return "Its input alone costs more than what is left"
+        return "Its input alone may cost more than that"
     floor = call.quote.floor(cover.terms.min_output_tokens)
     return f"{fits} output tokens are affordable, at least {floor} are needed"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from taximeter.errors import UNNAMED
 from taximeter.ledger import Entry
 from taximeter.money import dollars, usd
 
@@ -50,7 +51,8 @@ _WHO = ("project", "group", "user_id", "tier", "session_id", "run_id", "prompt_v
 def summary_text(data: Mapping[str, Any]) -> str:
     """See ``Budget.summary``."""
     limit = f" of {dollars(data['limit'])}" if data["limit"] is not None else ""
-    lines = [f"budget {data['name']} ({data['mode']}): {dollars(data['spent'])}{limit} spent"]
+    name = "" if data["name"] == UNNAMED else f" {data['name']}"
+    lines = [f"budget{name} ({data['mode']}): {dollars(data['spent'])}{limit} spent"]
     if data["remaining"] is not None:
         lines[0] += f", {dollars(data['remaining'])} remaining"
     if data["held"]:
@@ -64,9 +66,11 @@ def summary_text(data: Mapping[str, Any]) -> str:
         row[3] += call["cost"] or 0
     if models:
         width = max(len("model"), *(len(name) for name in models))
-        lines.append(f"  {'model':<{width}}  {'calls':>6} {'input':>10} {'output':>10}  cost")
+        lines.append(f"  {'model':<{width}}  {'calls':>6} {'input':>11} {'output':>11}  cost")
         for name, (calls, given, made, cost) in sorted(models.items(), key=lambda m: -m[1][3]):
-            lines.append(f"  {name:<{width}}  {calls:>6} {given:>10} {made:>10}  {dollars(cost)}")
+            lines.append(
+                f"  {name:<{width}}  {calls:>6,} {given:>11,} {made:>11,}  {dollars(cost)}"
+            )
     notes = [
         f"{data[key]} {text}"
         for key, text in (

@@ -398,9 +398,9 @@ def test_a_budget_of_nothing_refuses_everything(serve: Any, openai_client: Any) 
         (
             {"max_calls": 0},
             "calls",
-            "allows 0 calls, 0 of it is spent; this call needs 1, 0 is free",
+            "allows 0 calls, 0 used so far; this call needs 1, 0 left",
         ),
-        ({"max_tokens": 10}, "tokens", "allows 10 tokens, 0 of it is spent; this call needs "),
+        ({"max_tokens": 10}, "tokens", "allows 10 tokens, 0 used so far; this call needs "),
     ],
 )
 def test_a_refusal_speaks_in_the_unit_of_its_limit(

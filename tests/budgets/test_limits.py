@@ -65,7 +65,7 @@ def test_a_spec_joins_limits() -> None:
         ("$5/day + 3 calls + $6/day", "'\\$6/day' .* usd in the same window twice"),
         ("$99999999999", "above 9.2 billion"),
         ("9" * 30 + " tokens", "tokens is not an int from 0"),
-        (5, "budget 5 is not a text"),
+        (5, r"budget\(5\) is not a text.*max_usd=5"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_the_way_out(text: Any, said: str) -> None:

@@ -58,9 +58,7 @@ def test_a_stream_under_a_budget_shows_its_fare_and_costs_what_the_invoice_says(
     invoice = Decimal(lines[-1].rpartition("$")[2])
     assert fares[-1] <= invoice <= Decimal("0.0002")
     assert any(line.startswith("stopped: ") for line in lines)
-    assert any(
-        line.startswith(f"budget budget (clamp): ${invoice.normalize():f}") for line in lines
-    )
+    assert any(line.startswith(f"budget (clamp): ${invoice.normalize():f}") for line in lines)
 
 
 def test_a_decorated_function_returns_a_short_answer_at_its_limit(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from taximeter.errors import ConfigurationError
 from taximeter.money import AMOUNT_MAX, amount, plain, usd
 
 UNITS: Final = ("usd", "tokens", "calls", "tool_calls")
-EXAMPLES: Final = "'$5', '$5/day', '100 calls/hour', '2M tokens/month', '20 tool calls'"
+EXAMPLES: Final = "'$5', '$5/day', '100 calls/hour', '2M tokens/month'"
 _NAMES: Final = {
     "": "usd", "$": "usd", "usd": "usd", "dollar": "usd", "dollars": "usd",
     "token": "tokens", "tokens": "tokens", "call": "calls", "calls": "calls",
@@ -43,7 +43,9 @@ class Limit:
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
-            raise ConfigurationError(f"unit={self.unit!r} cannot be limited; use one of {UNITS}")
+            raise ConfigurationError(
+                f"unit={self.unit!r} cannot be limited; use one of {', '.join(UNITS)}"
+            )
         if self.amount is None:
             return
         if type(self.amount) is not int or not 0 <= self.amount <= AMOUNT_MAX:
@@ -94,7 +96,7 @@ def parse_limit(text: str, *, scope: str = "", zone: str = "UTC", anchor_day: in
     unit = _NAMES.get(name)
     if unit is None or (match["sign"] and unit != "usd"):
         raise ConfigurationError(
-            f"unit {match['unit']!r} in limit {text!r} is not known; use one of {UNITS}"
+            f"unit {match['unit']!r} in limit {text!r} is not known; write e.g. {EXAMPLES}"
         )
     number = Decimal(re.sub(r"[,_]", "", match["number"]))
     number *= _MULTIPLES[(match["multiple"] or "").lower()]
@@ -119,7 +121,9 @@ def parse_spec(
         ConfigurationError: Names the piece that cannot be read, or that comes twice.
     """
     if not isinstance(text, str):
-        raise ConfigurationError(f"budget {text!r} is not a text; write e.g. {EXAMPLES}")
+        raise ConfigurationError(
+            f"budget({text!r}) is not a text; write e.g. {EXAMPLES}, or max_usd={text!r}"
+        )
     limits: list[Limit] = []
     for piece in text.split("+"):
         limit = parse_limit(piece, scope=scope, zone=zone, anchor_day=anchor_day)

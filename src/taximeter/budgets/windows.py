@@ -18,6 +18,7 @@ from typing import Final
 from taximeter.errors import ConfigurationError
 
 UNITS: Final = ("total", "minute", "hour", "day", "week", "month", "year")
+_WORDS: Final = ", ".join(UNITS)
 SECONDS: Final = {"minute": 60, "hour": 3600}
 ANCHORED: Final = {"week": 7, "month": 31, "year": 31}
 _ALIASES: Final = {
@@ -50,7 +51,7 @@ class Window:
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
-            raise ConfigurationError(f"window={self.unit!r} is not known; use one of {UNITS}")
+            raise ConfigurationError(f"window={self.unit!r} is not known; use one of {_WORDS}")
         _zone(self.zone)
         highest = ANCHORED.get(self.unit, 1)
         if type(self.anchor_day) is not int or not 1 <= self.anchor_day <= highest:
@@ -136,7 +137,7 @@ def parse_window(text: str, *, zone: str = "UTC", anchor_day: int = 1) -> Window
         ConfigurationError: Another text, or a rolling window, which is not built yet.
     """
     if not isinstance(text, str):
-        raise ConfigurationError(f"window={text!r} is not a text; use one of {UNITS}")
+        raise ConfigurationError(f"window={text!r} is not a text; use one of {_WORDS}")
     words = text.strip().lower()
     name = words.removeprefix("1 ").strip()
     if name not in UNITS and name.endswith("s"):
@@ -146,9 +147,9 @@ def parse_window(text: str, *, zone: str = "UTC", anchor_day: int = 1) -> Window
         return Window(unit=name, zone=zone, anchor_day=anchor_day if name in ANCHORED else 1)
     if words.startswith(("rolling", "last")) or words[:1].isdigit():
         raise ConfigurationError(
-            f"window={text!r} is a rolling window, which is not built yet; use one of {UNITS}"
+            f"window={text!r} is a rolling window, which is not built yet; use one of {_WORDS}"
         )
-    raise ConfigurationError(f"window={text!r} is not known; use one of {UNITS}")
+    raise ConfigurationError(f"window={text!r} is not known; use one of {_WORDS}")
 
 
 def _following(year: int, month: int) -> tuple[int, int]:

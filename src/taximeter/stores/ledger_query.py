@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from math import floor
 from typing import Any, Final
 
@@ -27,10 +28,15 @@ def check_by(by: Sequence[str]) -> tuple[str, ...]:
     for name in by:
         if name not in SCALAR_FIELDS and name not in PERIODS and not name.startswith(TAG):
             raise ConfigurationError(
-                f"by={name!r} is not known; use {', '.join(PERIODS)}, 'tag:<name>' or one of "
-                f"{', '.join(SCALAR_FIELDS)}"
+                f"by={name!r} is not known{_near(name)}; use {', '.join(PERIODS)}, 'tag:<name>' "
+                f"or one of {', '.join(SCALAR_FIELDS)}"
             )
     return tuple(by)
+
+
+def _near(name: str) -> str:
+    near = get_close_matches(name, (*PERIODS, *SCALAR_FIELDS), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def conditions(where: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
@@ -46,7 +52,7 @@ def conditions(where: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
             allowed[name] = _values(value)
         else:
             raise ConfigurationError(
-                f"cannot filter entries by {name!r}; use tags={{...}} or one of "
+                f"cannot filter entries by {name!r}{_near(name)}; use tags={{...}} or one of "
                 f"{', '.join(SCALAR_FIELDS)}"
             )
     return allowed
