@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from taximeter.cli.output import LEFT, RIGHT, add_command, print_table, to_json
+from taximeter.cli.output import LEFT, RIGHT, add_command, print_table, to_json, wrap
 from taximeter.money import dollars
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _print(verdict: Verdict, jobs: Sequence[Job]) -> None:
     print(f"{dollars(free)} below it" if free >= 0 else f"{dollars(-free)} ABOVE IT")
     for job in jobs:
         if job.state == "cut":
-            print(f"{job.name:<19}BudgetExceededError: {job.error}")
+            print(wrap(f"{job.name:<19}{job.ending}: {job.error}", 19))
         elif job.state == "truncated":
             print(f"{job.name:<19}ended as a normal, short answer: finish_reason={job.ending!r}")
     for problem in verdict.problems:

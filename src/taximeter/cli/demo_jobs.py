@@ -60,7 +60,7 @@ class Job:
             self.state = "truncated" if self.ending in CUT_SHORT else "done"
         except BudgetExceededError as stop:
             self.state, self.error = "cut", stop
-            self.ending = "BudgetExceededError"
+            self.ending = type(stop).__name__
         except Exception as error:  # noqa: BLE001  (shown in the demo's table; it then fails)
             self.state, self.error = "failed", error
             self.ending = f"{type(error).__name__}: {error}"
@@ -77,13 +77,10 @@ class Clients:
 
     def __init__(self, provider: SimulatedProvider) -> None:
         try:
-            import openai
-        except ImportError:
-            raise MissingExtraError("openai", "openai") from None
-        try:
             import anthropic
-        except ImportError:
-            raise MissingExtraError("anthropic", "anthropic") from None
+            import openai
+        except ImportError as missing:
+            raise MissingExtraError(str(missing.name), "openai,anthropic,cli") from None
         self.versions = f"openai {openai.__version__}, anthropic {anthropic.__version__}"
         self.openai = openai.OpenAI(base_url=provider.base_url, api_key="demo", max_retries=0)
         self.anthropic = anthropic.Anthropic(
@@ -133,12 +130,12 @@ def ordinary() -> list[Job]:
 
 def runaway() -> Job:
     """A stream that would go on for ever; the budget cuts it."""
-    return Job(name="runaway", model="gpt-4o", note="stream without a cap", work=_endless)
+    return Job(name="runaway", model="gpt-4o", note="stream, no cap", work=_endless)
 
 
 def history() -> Job:
     """A stream that its own small budget ends like a short answer."""
-    return Job(name="history", model="gpt-4o-mini", note="stream without a cap", work=_endless)
+    return Job(name="history", model="gpt-4o-mini", note="stream, no cap", work=_endless)
 
 
 def footnote() -> Job:
@@ -197,7 +194,8 @@ def _responses(clients: Clients, job: Job) -> str:
     )
     ending = ""
     for event in stream:
-        ending = event.type
+        if event.type == "response.completed":
+            ending = str(event.response.status)
     return ending
 
 

@@ -122,7 +122,7 @@ class RichScreen:
         for call in self._budget.summary_data()["calls"]:
             fare = call["cost"] or Decimal(0)
             self._rows[call["tags"].get("job", "?")] = (call.get("output_tokens", 0), fare)
-        self._live.update(Group(self._table(), "", live_figures.bar_text(now)), refresh=True)
+        self._live.update(Group("", self._table(), "", live_figures.bar_text(now)), refresh=True)
 
     def close(self) -> None:
         """Leave the last picture where it is."""
@@ -133,12 +133,12 @@ class RichScreen:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for heading in ("call", "model", "how"):
             table.add_column(heading, no_wrap=True)
         table.add_column("tokens", justify="right", min_width=7)
         table.add_column("fare", justify="right", min_width=10)
-        table.add_column("state", no_wrap=True, min_width=32)
+        table.add_column("state", no_wrap=True, min_width=24)
         for job in self._jobs:
             tokens, fare = self._rows.get(job.name, (None, None))
             table.add_row(

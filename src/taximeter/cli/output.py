@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -51,6 +53,14 @@ def _jsonable(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     return str(value)
+
+
+def wrap(text: str, indent: int) -> str:
+    """Broken between words at the terminal's edge; elsewhere one line, which tools can search."""
+    if not sys.stdout.isatty():
+        return text
+    width = max(shutil.get_terminal_size().columns - 1, 2 * indent)
+    return textwrap.fill(text, width, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
 def rich_missing() -> MissingExtraError | None:
@@ -114,7 +124,9 @@ def _print_rich(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_footer=total is not None, pad_edge=False)
+    table = Table(
+        box=box.SIMPLE_HEAD, show_footer=total is not None, pad_edge=False, show_edge=False
+    )
     for i, (heading, side) in enumerate(columns):
         table.add_column(
             heading,

@@ -145,12 +145,16 @@ def _context(card: RateCard) -> str:
     return "-" if card.context_tokens is None else f"{card.context_tokens:,}"
 
 
+def _tokens(count: int | None) -> str | None:
+    return f"{count:,} tokens" if count is not None else None
+
+
 def _print_card(data: Mapping[str, Any]) -> None:
     print(f"{data['provider']}/{data['model']}")
     _print_rates("USD per million tokens", data["rates"])
     for step in data.get("tiers", ()):
-        edge, word = ("from", "from") if "from" in step else ("over", "over")
-        _print_rates(f"{word} {step[edge]:,} input tokens, the whole call", step["rates"])
+        edge = "from" if "from" in step else "over"
+        _print_rates(f"{edge} {step[edge]:,} input tokens, the whole call", step["rates"])
     for name, rates in data.get("service_tiers", {}).items():
         _print_rates(f"service tier {name}", rates)
     if "off_peak" in data:
@@ -160,20 +164,20 @@ def _print_card(data: Mapping[str, Any]) -> None:
     for step in data.get("history", ()):
         _print_rates(f"from {step['since'] or '?'} until {step['until'] or '?'}", step["rates"])
     facts = {
-        "context": data.get("context_tokens"),
-        "longest answer": data.get("output_tokens_max"),
+        "context": _tokens(data.get("context_tokens")),
+        "longest answer": _tokens(data.get("output_tokens_max")),
         "reasons": "yes, output tokens that nobody sees are billed" if "reasons" in data else None,
         "free": "yes" if "free" in data else None,
         "regions": ", ".join(f"{zone} × {by}" for zone, by in data.get("regions", {}).items()),
         "flags": ", ".join(data.get("flags", ())),
         "since": data.get("since"),
-        "until": data.get("until"),
+        "retires": data.get("until"),
         "source": data.get("source"),
         "snapshot": data["snapshot"],
     }
     for name, fact in facts.items():
         if fact:
-            print(f"  {name:<16}{f'{fact:,}' if isinstance(fact, int) else fact}")
+            print(f"  {name:<16}{fact}")
 
 
 def _print_rates(title: str, rates: Mapping[str, str]) -> None:
