@@ -11,6 +11,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
+from taximeter.digits import dollars
+
 UNNAMED: Final = "budget"
 """The name of a budget that was given none."""
 
@@ -120,8 +122,6 @@ class BudgetExceededError(TaximeterError):
         return f"The next {self.window} begins in about {count} {word}"
 
     def _number(self, value: Decimal | None) -> str:
-        from taximeter.money import dollars  # It raises errors of this module.
-
         if self.unit == "usd":
             return dollars(value)
         return "?" if value is None else f"{value:,f}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
+from taximeter.digits import dollars, plain
 from taximeter.errors import ConfigurationError
 
 NANO: Final = 10**9
@@ -85,14 +86,21 @@ def round_up(atto: int) -> Amount:
     return -(-atto // ATTO_PER_NANO)
 
 
-def plain(amount: Decimal) -> str:
-    """Every digit that says something, never an exponent: ``0.0000123``."""
-    return f"{amount.normalize():f}"
-
-
-def dollars(amount: Decimal | None) -> str:
-    """USD with at least cents, ``-$0.01`` for less than nothing, ``?`` for unknown."""
-    if amount is None:
-        return "?"
-    whole, _, cents = plain(abs(amount)).partition(".")
-    return f"{'-' if amount < 0 else ''}${int(whole):,}.{cents.ljust(2, '0')}"
+__all__ = (
+    "AMOUNT_MAX",
+    "ATTO",
+    "ATTO_PER_NANO",
+    "NANO",
+    "USD",
+    "ZERO",
+    "Amount",
+    "Rate",
+    "amount",
+    "decimal",
+    "dollars",
+    "plain",
+    "rate",
+    "round_half_even",
+    "round_up",
+    "usd",
+)
