@@ -155,19 +155,20 @@ class Call:
                 decision = policy.decide(self.quote, self.covers, balances, own_held=own_held)
                 if isinstance(decision, Admit):  # Money is free, but others are always faster.
                     tries = 0
-                    if (yield Wait(keys, self._wait)):
+                    if (yield Wait(keys, self.patience)):
                         balances = yield Read(keys)
                     continue
             elif not fresh:
                 balances, fresh = (yield Read(keys)), True
                 continue
-            if decision.busy and self._wait > 0 and (yield Wait(keys, self._wait)):
+            patience = self.patience if decision.busy else 0.0
+            if patience > 0 and (yield Wait((decision.cover.key,), patience)):
                 balances = yield Read(keys)
                 continue
             return decision
 
     @property
-    def _wait(self) -> float:
+    def patience(self) -> float:
         """Seconds to wait for money that others hold; the most impatient budget decides."""
         return min((c.terms.wait for c in self.covers if c.enforcing), default=0.0)
 

@@ -13,7 +13,9 @@ import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from taximeter.budgeting import Budget
@@ -76,6 +78,18 @@ def leave(token: Token[Scope | None], previous: Scope | None) -> None:
         SCOPE.set(previous)
 
 
+class _Thread(threading.local):
+    """A number for each thread: idents are given out again, and its holds may outlive a thread."""
+
+    def __init__(self) -> None:
+        self.number = next(_NUMBERS)
+
+
+_NUMBERS: Final = count(1)
+_THREAD: Final = _Thread()
+_TASKS: Final[WeakKeyDictionary[Any, int]] = WeakKeyDictionary()
+
+
 def owner() -> tuple[int, int]:
     """The thread and task that runs now: a call is never made to wait for its own holds."""
     asyncio = sys.modules.get("asyncio")
@@ -84,7 +98,12 @@ def owner() -> tuple[int, int]:
         # Tells without an exception that no loop runs in this thread; meant for such use.
         loop = asyncio._get_running_loop()
         task = asyncio.current_task(loop) if loop is not None else None
-    return threading.get_ident(), id(task) if task is not None else 0
+    if task is None:
+        return _THREAD.number, 0
+    number = _TASKS.get(task)
+    if number is None:
+        number = _TASKS[task] = next(_NUMBERS)
+    return _THREAD.number, number
 
 
 def bound(fn: Callable[P, R], scope: Scope | None) -> Callable[P, R]:

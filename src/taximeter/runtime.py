@@ -33,7 +33,7 @@ from taximeter.refusal import refusal_error
 from taximeter.settlement import Ending
 from taximeter.stores.base import BudgetStore, Ledger
 from taximeter.tokens import vocabulary
-from taximeter.waiting import POLL_SECONDS, Queue, Waiter
+from taximeter.waiting import COURTESY_SECONDS, Place, Queue
 from taximeter.wire.base import Wire, WireRequest
 
 if TYPE_CHECKING:
@@ -136,16 +136,18 @@ class Runtime:
         """Place the call's hold, waiting if need be; raises the refusal."""
         for budget in call.shell.budgets:
             budget.before(call)
-        place = _Place(self.queue, call)
+        place = Place(self.queue)
         try:
 
             def perform(step: Step) -> Any:
                 if isinstance(step, Wait):
                     # The money may be held by a process that is gone: settled, not waited for.
                     swept = _swept(call.shell.books)
-                    return swept or place.wait_in_thread(step.seconds, self.drain)
+                    return swept or place.wait_in_thread(step.keys, step.seconds, self.drain)
                 return self._ask(call, step)
 
+            if len(self.queue) and (keys := self._before_us(call)):
+                place.wait_in_thread(keys, call.patience, self.drain, most=COURTESY_SECONDS)
             decision = run(call.admit(own_held=self._own_held), perform)
             if isinstance(decision, Refuse) and self._sharpen(call):
                 decision = run(call.admit(own_held=self._own_held), perform)
@@ -157,25 +159,34 @@ class Runtime:
         """The same without ever blocking the event loop."""
         for budget in call.shell.budgets:
             budget.before(call)
-        place = _Place(self.queue, call)
+        place = Place(self.queue)
         books: Books | None = call.shell.books
         blocking = books is not None and books.blocking
 
         async def perform(step: Step) -> Any:
             if isinstance(step, Wait):
                 swept = books is not None and blocking and await _off_loop(partial(_swept, books))
-                return swept or await place.wait_in_loop(step.seconds, self.drain)
+                return swept or await place.wait_in_loop(step.keys, step.seconds, self.drain)
             if books is None or not blocking:
                 return self._ask(call, step)
             return await _off_loop(lambda: self._ask(call, step), undo=lambda: books.void(call.id))
 
         try:
+            if len(self.queue) and (keys := self._before_us(call)):
+                await place.wait_in_loop(keys, call.patience, self.drain, most=COURTESY_SECONDS)
             decision = await run_async(call.admit(own_held=self._own_held), perform)
             if isinstance(decision, Refuse) and await _off_loop(lambda: self._sharpen(call)):
                 decision = await run_async(call.admit(own_held=self._own_held), perform)
         finally:
             place.leave()
         self._decided(call, decision)
+
+    def _before_us(self, call: Call) -> frozenset[str]:
+        """Counters for which others wait already: the call lines up behind them, where it can wait."""
+        wanted = self.queue.wanted([c.key for c in call.covers if c.enforcing])
+        if not wanted or call.patience <= 0 or not wanted.isdisjoint(self._own_held()):
+            return frozenset()
+        return wanted
 
     def _ask(self, call: Call, step: Read | Hold) -> Any:
         """Ask the store; when it cannot answer, do as the budgets' ``on_outage`` says."""
@@ -457,66 +468,6 @@ class Shell:
     books: Books | None
     owner: tuple[int, int] = (0, 0)
     stream: Any = None  # weak reference to the answer's byte stream
-
-
-class _Place:
-    """A call's place in the queue: taken at the first wait, kept until it is decided."""
-
-    __slots__ = ("_call", "_deadline", "_queue", "_waiter")
-
-    def __init__(self, queue: Queue, call: Call) -> None:
-        self._queue = queue
-        self._call = call
-        self._waiter: Waiter | None = None
-        self._deadline = 0.0
-
-    def _join(self, seconds: float, wake: Callable[[], None]) -> Waiter:
-        if self._waiter is None:
-            self._deadline = time.monotonic() + seconds
-            self._waiter = Waiter(frozenset(c.key for c in self._call.covers), wake)
-            self._queue.join(self._waiter)
-        return self._waiter
-
-    def wait_in_thread(self, seconds: float, drain: Callable[[], None]) -> bool:
-        event = threading.Event()
-        waiter = self._join(seconds, event.set)
-        waiter.wake = event.set
-        while True:
-            left = self._deadline - time.monotonic()
-            if left <= 0:
-                return False
-            event.wait(min(left, POLL_SECONDS))
-            event.clear()
-            drain()
-            if self._queue.first(waiter):
-                return True
-
-    async def wait_in_loop(self, seconds: float, drain: Callable[[], None]) -> bool:
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        event = asyncio.Event()
-
-        def wake() -> None:
-            with suppress(RuntimeError):  # The loop may be gone by now.
-                loop.call_soon_threadsafe(event.set)
-
-        waiter = self._join(seconds, wake)
-        waiter.wake = wake
-        while True:
-            left = self._deadline - time.monotonic()
-            if left <= 0:
-                return False
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(event.wait(), min(left, POLL_SECONDS))
-            event.clear()
-            drain()
-            if self._queue.first(waiter):
-                return True
-
-    def leave(self) -> None:
-        if self._waiter is not None:
-            self._queue.leave(self._waiter)
 
 
 def _swept(books: Books) -> bool:
