@@ -125,6 +125,37 @@ def test_status_3_and_one_readable_block_when_the_budget_stops_it(
     assert "Traceback" not in done.err
 
 
+def test_a_budget_in_a_window_is_shared_by_the_runs_of_that_window(
+    taximeter: Taximeter, tmp_path: Path, provider: SimulatedProvider
+) -> None:
+    name = write(tmp_path, "ask()")
+    first = taximeter("run", "--json", "--budget", f"${usd(CALL * 3 // 2)}/year", name)
+    again = taximeter("run", "--json", "--budget", f"${usd(CALL * 3 // 2)}/year", name)
+    assert [first.status, again.status] == [0, 0]
+    assert not first.summary["clamped"]
+    assert again.summary["clamped"]  # What the first run spent counts.
+    assert provider.invoice_total <= CALL * 3 // 2
+
+
+@pytest.mark.parametrize(
+    ("budget", "says"),
+    [
+        ("-1", "--budget='-1' is negative"),
+        ("inf", "--budget='inf' is not a finite amount"),
+        ("five", "limit 'five' cannot be read; write e.g. '$5', '$5/day'"),
+        ("$5/dya", "window='dya' is not known; use one of total, minute"),
+    ],
+)
+def test_a_budget_that_cannot_be_read_is_named_before_the_program_runs(
+    budget: str, says: str, taximeter: Taximeter, tmp_path: Path
+) -> None:
+    done = taximeter("run", "--budget", budget, write(tmp_path, "print('ran')"))
+    assert done.status == 2
+    assert done.out == ""
+    assert says in done.err
+    assert len(done.err.splitlines()) == 1
+
+
 def test_in_json_the_refusal_is_data(taximeter: Taximeter, tmp_path: Path) -> None:
     done = taximeter("run", "--json", "--budget", "0.0000001", write(tmp_path, "ask()"))
     assert done.status == 3

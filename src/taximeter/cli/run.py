@@ -9,11 +9,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final
 
 from taximeter.cli import program
 from taximeter.cli.output import add_command, to_json
 from taximeter.errors import BudgetExceededError, ConfigurationError, TaximeterError
+from taximeter.money import amount, usd
 
 if TYPE_CHECKING:
     from taximeter.budgeting import Budget
@@ -44,7 +46,9 @@ def add(commands: Any) -> None:
         examples=EXAMPLES,
         usage="taximeter run [options] (script.py | -m module) [arguments of the program ...]",
     )
-    parser.add_argument("--budget", metavar="USD", help="most it may cost, e.g. 1 or 0.25")
+    parser.add_argument(
+        "--budget", metavar="USD", help="most it may cost, e.g. 1 or 0.25, or '$5/day'"
+    )
     parser.add_argument("--name", help="share the budget with every process that uses this name")
     parser.add_argument(
         "--mode", default="clamp", help="strict, clamp (default), warn or observe: how it acts"
@@ -218,15 +222,28 @@ def _program(options: argparse.Namespace) -> Callable[[], None]:
 def _budget(options: argparse.Namespace) -> Budget:
     from taximeter.api import budget
 
+    number, limits = _limit(options.budget)
     store = options.store or os.environ.get("TAXIMETER_STORE") or "sqlite://"
     return budget(
-        max_usd=options.budget,
+        limits,
+        max_usd=number,
         name=options.name,
         mode=options.mode,
         on_limit=options.on_limit,
         store=store,
         tags=_tags(options.tags),
     )
+
+
+def _limit(text: str | None) -> tuple[Decimal | None, str | None]:
+    """``--budget`` as an amount of USD, or as limits in short (``$5/day``) for ``budget`` to read."""
+    if text is None:
+        return None, None
+    try:
+        Decimal(text.strip().lstrip("$"))
+    except InvalidOperation:
+        return None, text
+    return usd(amount(text, name="--budget")), None
 
 
 def _tags(given: list[str]) -> dict[str, str]:
@@ -264,7 +281,11 @@ def _where(trace: Any) -> str | None:
         for frame in traceback.extract_tb(trace)
         if "site-packages" not in frame.filename and not frame.filename.startswith(_LIBRARIES)
     ]
-    return f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else None
+    if not frames:
+        return None
+    last = frames[-1]
+    inside = "" if last.name.startswith("<") else f" in {last.name}"  # <module>, <genexpr>, ...
+    return f"{last.filename}:{last.lineno}{inside}"
 
 
 _LIBRARIES: Final = (os.path.dirname(os.__file__), os.path.dirname(os.path.dirname(__file__)), "<")

@@ -253,13 +253,21 @@ class SimulatedProvider(Serving):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until interrupted."""
-    parser = argparse.ArgumentParser(description="A simulated provider that keeps an invoice.")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--skew", type=float, default=0.0)
-    parser.add_argument("--tokens-per-second", type=float, default=None)
-    parser.add_argument("--tokens", type=int, default=None, help="length of every answer")
+    parser = argparse.ArgumentParser(
+        prog="python -m taximeter.testing.provider",
+        description="A simulated provider on this machine that keeps an invoice. Point an SDK at it, "
+        "e.g. with OPENAI_BASE_URL; any key will do.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=0, help="where to listen (any free one)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other answers")
+    parser.add_argument(
+        "--skew", type=float, default=0.0, help="count otherwise than the tokenizer by this share"
+    )
+    parser.add_argument(
+        "--tokens-per-second", type=float, help="speed of streams (as fast as they can)"
+    )
+    parser.add_argument("--tokens", type=int, help="length of every answer")
     options = parser.parse_args(arguments)
     provider = SimulatedProvider(
         Reply(tokens=options.tokens),
