@@ -29,13 +29,15 @@ def keeps_ledger(kind: type) -> bool:
 class Books:
     """The stores behind a call's counters, by key."""
 
-    __slots__ = ("_by_key", "_stores", "blocking")
+    __slots__ = ("_by_key", "_stores", "blocking", "ledgers")
 
     def __init__(self, by_key: Mapping[str, BudgetStore]) -> None:
         self._by_key = by_key
         self._stores = tuple(dict.fromkeys(by_key.values()))
         # A step may wait for a disk, a lock or a network.
         self.blocking: bool = any(store.blocking for store in self._stores)
+        # Those of the stores to which :meth:`settle` gives the entry as well.
+        self.ledgers = tuple(store for store in self._stores if keeps_ledger(type(store)))
 
     @property
     def stores(self) -> tuple[BudgetStore, ...]:
@@ -85,7 +87,7 @@ class Books:
             mine = amounts
             if len(self._stores) > 1:
                 mine = {key: n for key, n in amounts.items() if self._by_key[key] is store}
-            if keeps_ledger(type(store)):
+            if store in self.ledgers:
                 cast("CombinedStore", store).settle(hold_id, mine, entry=entry)
             else:
                 store.settle(hold_id, mine)

@@ -26,7 +26,7 @@ from taximeter.budgets.books import Balance, HoldAnswer
 from taximeter.budgets.policy import Admit, Cover, Refuse
 from taximeter.call import Call, Hold, Read, Settled, Step, Stop, Wait, run, run_async
 from taximeter.context import Scope
-from taximeter.errors import BudgetExceededError, PriceUnknownError, StoreError, TaximeterError
+from taximeter.errors import BudgetExceededError, PriceUnknownError, StoreError, StoreUnavailableError, TaximeterError
 from taximeter.pricing.base import PriceBook
 from taximeter.recovery import sweep
 from taximeter.refusal import refusal_error
@@ -58,6 +58,7 @@ class Runtime:
         self._book: PriceBook | None = None
         self._owned: dict[tuple[int, int], dict[str, Call]] = {}
         self._deferred: deque[tuple[Call, Ending, str | None, Callable[[], Any] | None]] = deque()
+        self._unbooked: deque[tuple[Call, Settled]] = deque()
         self._sharpening = threading.Lock()
         self._heart: threading.Thread | None = None
         self._pid = os.getpid()
@@ -314,17 +315,25 @@ class Runtime:
     def _book_settled(self, call: Call, settled: Settled) -> None:
         books: Books | None = call.shell.books
         budgets: tuple[Budget, ...] = call.shell.budgets
+        saved: tuple[Any, ...] = ()
         if books is not None and settled.hold_id is not None:
             try:
                 if settled.void:
                     books.void(settled.hold_id)
                 else:
                     books.settle(settled.hold_id, settled.amounts, settled.entry)
+                    saved = books.ledgers
+            except StoreUnavailableError:
+                # Tried again by the heart and at exit; else the store settles it when it expires.
+                log.error("call %s could not be settled in its store yet", call.id, exc_info=True)
+                self._unbooked.append((call, settled))
             except TaximeterError:
-                # The hold stays open in the store and is settled there when it expires; or somebody
-                # else has settled it. The money is spent: nobody is helped by an exception now.
+                # Somebody else has settled the hold, or the store is of no use. The money is spent:
+                # nobody is helped by an exception now.
                 log.error("call %s could not be settled in its store", call.id, exc_info=True)
         for ledger in self._ledgers(budgets):
+            if ledger in saved:
+                continue
             try:
                 ledger.save(settled.entry)
             except TaximeterError:
@@ -368,6 +377,23 @@ class Runtime:
         self.drain()
         for call in list(self.open.values()):
             self.settle(call, Ending.LEFT, error="the program ended")
+        self._book_again()
+
+    def _book_again(self) -> None:
+        """Settle what a store could not take when it was due. Once for each call and time."""
+        for _ in range(len(self._unbooked)):
+            call, settled = self._unbooked.popleft()
+            try:
+                if settled.void:
+                    call.shell.books.void(settled.hold_id)
+                else:
+                    call.shell.books.settle(settled.hold_id, settled.amounts, settled.entry)
+            except StoreUnavailableError:
+                self._unbooked.append((call, settled))
+                return
+            except TaximeterError:
+                log.error("call %s could not be settled in its store", call.id, exc_info=True)
+            self.queue.changed(settled.amounts)
 
     def _forked(self) -> None:
         """In a forked child: what is open belongs to the parent, who will settle it."""
@@ -375,6 +401,7 @@ class Runtime:
             call.ended = True
         self.open, self._owned = {}, {}
         self._deferred.clear()
+        self._unbooked.clear()
         self.queue, self._sharpening = Queue(), threading.Lock()
         self._pid = os.getpid()
 
@@ -389,13 +416,12 @@ class Runtime:
     # --- helpers ---------------------------------------------------------------------------------
 
     def _ledgers(self, budgets: tuple[Budget, ...]) -> list[Ledger]:
-        ledgers: dict[int, Ledger] = {}
-        if self.ledger is not None:
-            ledgers[id(self.ledger)] = self.ledger
+        ledgers = [self.ledger] if self.ledger is not None else []
         for budget in budgets:
-            if budget.ledger is not None:
-                ledgers[id(budget.ledger)] = budget.ledger
-        return list(ledgers.values())
+            ledger = budget.ledger
+            if ledger is not None and ledger not in ledgers:
+                ledgers.append(ledger)
+        return ledgers
 
     def _balances(self, call: Call) -> dict[str, Balance]:
         books: Books | None = call.shell.books
@@ -420,12 +446,13 @@ class Runtime:
         idle = 0
         while idle < 3:  # A minute without open calls ends the thread.
             time.sleep(HEARTBEAT_SECONDS)
+            _quietly(self._book_again)
             by_store: dict[BudgetStore, list[str]] = {}
             for call in list(self.open.values()):
                 for store in call.shell.books.stores if call.shell.books is not None else ():
                     if store.blocking:
                         by_store.setdefault(store, []).append(call.id)
-            idle = 0 if by_store else idle + 1
+            idle = 0 if by_store or self._unbooked else idle + 1
             for store, ids in by_store.items():
                 _quietly(partial(store.renew, ids))
 

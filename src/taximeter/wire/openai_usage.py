@@ -61,6 +61,10 @@ def read_usage(usage: Any, *, model: str = "") -> Usage | None:
         if usage.get("prompt_audio_seconds") and not audio:
             audio = extra_input
     elsewhere = not _ELSEWHERE.isdisjoint(usage)
+    if not (inputs or outputs or elsewhere):
+        return Usage(
+            input_tokens=input_tokens, output_tokens=output_tokens, reasoning_tokens=reasoning
+        )
     cached = count(inputs.get("cached_tokens")) or (_cached(usage) if elsewhere else 0)
     written = _written(usage, inputs) if elsewhere or inputs else 0
     return Usage(
@@ -134,7 +138,7 @@ def _written(usage: Mapping[str, Any], details: Mapping[str, Any]) -> int:
 
 _WRITTEN: Final = ("cache_creation_input_tokens", "cache_write_tokens")
 _GROUPS: Final = ("server_side_tool_usage_details", "server_tool_use_details", "server_tool_use")
-_COUNTED: Final = ("num_sources_used", "num_search_queries")
+_COUNTED: Final = ("num_sources_used", "num_search_queries", "prompt_audio_seconds")
 _ELSEWHERE: Final = frozenset((*_CACHED, *_WRITTEN, *_GROUPS, *_COUNTED))
 """Names of what some providers state beside the details; most usage objects have none of them."""
 
