@@ -71,6 +71,9 @@ def summary_text(data: Mapping[str, Any]) -> str:
             lines.append(
                 f"  {name:<{width}}  {calls:>6,} {given:>11,} {made:>11,}  {dollars(cost)}"
             )
+    elsewhere = _elsewhere(data)
+    if elsewhere > 0:
+        lines.append(f"  elsewhere: {dollars(elsewhere)}, by other runs that share this budget")
     notes = [
         f"{data[key]} {text}"
         for key, text in (
@@ -86,6 +89,14 @@ def summary_text(data: Mapping[str, Any]) -> str:
     if data["tripped"]:
         lines.append("  " + data["tripped"])
     return "\n".join(lines)
+
+
+def _elsewhere(data: Mapping[str, Any]) -> Decimal:
+    """What a shared budget has booked beyond the calls listed here; 0 where that cannot be told."""
+    calls = data["calls"]
+    if data["name"] == UNNAMED or data["mode"] == "strict" or data["calls_total"] > len(calls):
+        return Decimal(0)  # ``strict`` may book a bound above the entry's own cost.
+    return Decimal(data["settled"] - sum(call["cost"] or 0 for call in calls))
 
 
 def tree_text(budget: Budget, indent: str = "") -> str:

@@ -68,8 +68,10 @@ def execute_list(options: argparse.Namespace) -> int:
     cards = list(embedded().models(options.provider))
     if not cards:
         known = sorted({card.provider for card in embedded().models()})
+        near = difflib.get_close_matches(str(options.provider).lower(), known, n=3)
+        hint = f"do you mean {', '.join(near)}?" if near else f"it has {', '.join(known)}"
         raise ConfigurationError(
-            f"--provider {options.provider!r} is not in the price book; it has {', '.join(known)}"
+            f"--provider {options.provider!r} is not in the price book; {hint}"
         )
     found = [card for card in cards if wanted in f"{card.provider}/{card.model}".lower()]
     if options.json:
