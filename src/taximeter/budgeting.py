@@ -412,8 +412,16 @@ class Budget:
         spent = usd(total) if cover.unit == "usd" else Decimal(total)
         limit = usd(cover.limit or 0) if cover.unit == "usd" else Decimal(cover.limit or 0)
         if self.terms.on_warn is None:
+            money = cover.unit == "usd"
+            used, most = (dollars(spent), dollars(limit)) if money else (spent, limit)
+            unit = "" if money else f" {cover.unit}"
             log.warning(
-                "budget %r: %s of %s used (%d %%)", self.name, spent, limit, round(at * 100)
+                "budget %r has reached %d %%: %s of %s%s",
+                self.name,
+                round(at * 100),
+                used,
+                most,
+                unit,
             )
             return
         try:
