@@ -30,7 +30,7 @@ from taximeter.errors import BudgetExceededError
 from taximeter.ledger import Entry
 from taximeter.money import dollars, usd
 from taximeter.report import call_row, summary_text, tree_text
-from taximeter.runtime import RUNTIME
+from taximeter.runtime import RUNTIME, off_loop
 from taximeter.stores.base import BudgetStore, Ledger
 
 if TYPE_CHECKING:
@@ -265,6 +265,8 @@ class Budget:
         return self._mine().previous
 
     async def __aenter__(self) -> Self:
+        if self.store.blocking and not self._swept:
+            await off_loop(self._recover)
         return self.__enter__()
 
     async def __aexit__(
@@ -462,7 +464,7 @@ class Budget:
 
     def _join(self, parent: Budget) -> None:
         if not any(child() is self for child in parent.children):
-            parent.children.append(weakref.ref(self))
+            parent.children.append(weakref.ref(self, parent.children.remove))
 
     def _unwrapped(self, error: BaseException | None) -> BudgetExceededError | None:
         """Our own error inside what a framework (litellm, instructor) made of it."""

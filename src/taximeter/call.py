@@ -467,7 +467,7 @@ class Call:
             started_at=self.started_at,
             first_token_at=self.first_token_at,
             ended_at=now,
-            latency_ms=round((now - self.started_at) * 1000, 3),
+            latency_ms=max(round((now - self.started_at) * 1000, 3), 0.0),
             **self.who,
         )
 

@@ -45,6 +45,12 @@ class Scope:
             return self
         return replace(self, budgets=(*self.budgets, budget))
 
+    def joined(self, other: Scope) -> Scope:
+        """This scope and ``other`` inside it."""
+        more = tuple(budget for budget in other.budgets if budget not in self.budgets)
+        who = {**self.who, **other.who}
+        return Scope((*self.budgets, *more), who, metered=self.metered or other.metered)
+
     def tagged(self, **values: Any) -> Scope:
         """This scope with these fields and tags; None leaves what was there."""
         who = dict(self.who)

@@ -26,7 +26,13 @@ from taximeter.budgets.books import Balance, HoldAnswer
 from taximeter.budgets.policy import Admit, Cover, Refuse
 from taximeter.call import Call, Hold, Read, Settled, Step, Stop, Wait, run, run_async
 from taximeter.context import Scope
-from taximeter.errors import BudgetExceededError, PriceUnknownError, StoreError, StoreUnavailableError, TaximeterError
+from taximeter.errors import (
+    BudgetExceededError,
+    PriceUnknownError,
+    StoreError,
+    StoreUnavailableError,
+    TaximeterError,
+)
 from taximeter.pricing.base import PriceBook
 from taximeter.recovery import sweep
 from taximeter.refusal import refusal_error
@@ -166,17 +172,17 @@ class Runtime:
 
         async def perform(step: Step) -> Any:
             if isinstance(step, Wait):
-                swept = books is not None and blocking and await _off_loop(partial(_swept, books))
+                swept = books is not None and blocking and await off_loop(partial(_swept, books))
                 return swept or await place.wait_in_loop(step.keys, step.seconds, self.drain)
             if books is None or not blocking:
                 return self._ask(call, step)
-            return await _off_loop(lambda: self._ask(call, step), undo=lambda: books.void(call.id))
+            return await off_loop(lambda: self._ask(call, step), undo=lambda: books.void(call.id))
 
         try:
             if len(self.queue) and (keys := self._before_us(call)):
                 await place.wait_in_loop(keys, call.patience, self.drain, most=COURTESY_SECONDS)
             decision = await run_async(call.admit(own_held=self._own_held), perform)
-            if isinstance(decision, Refuse) and await _off_loop(lambda: self._sharpen(call)):
+            if isinstance(decision, Refuse) and await off_loop(lambda: self._sharpen(call)):
                 decision = await run_async(call.admit(own_held=self._own_held), perform)
         finally:
             place.leave()
@@ -273,7 +279,7 @@ class Runtime:
         books = call.shell.books
         if books is None or not books.blocking:
             return self.attend(call)
-        stop: Stop | None = await _off_loop(lambda: self.attend(call))
+        stop: Stop | None = await off_loop(lambda: self.attend(call))
         return stop
 
     def stop_error(self, call: Call, stop: Stop) -> BudgetExceededError:
@@ -308,7 +314,7 @@ class Runtime:
             return
         books = call.shell.books
         if (books is not None and books.blocking) or (self.ledger and self.ledger.blocking):
-            await _off_loop(lambda: self._book_settled(call, settled))
+            await off_loop(lambda: self._book_settled(call, settled))
         else:
             self._book_settled(call, settled)
 
@@ -525,7 +531,7 @@ def _quietly(work: Callable[[], Any]) -> None:
         log.warning("background work of taximeter failed", exc_info=True)
 
 
-async def _off_loop(work: Callable[[], Any], undo: Callable[[], Any] | None = None) -> Any:
+async def off_loop(work: Callable[[], Any], undo: Callable[[], Any] | None = None) -> Any:
     """Run ``work`` in a thread. If the waiting task is cancelled, ``undo`` follows the work."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is None or not _loop_is_asyncio(asyncio):

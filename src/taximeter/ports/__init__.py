@@ -6,12 +6,13 @@ With no scope active every hook falls through at once: nothing is read, rewritte
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from taximeter.context import Scope
 from taximeter.errors import ConfigurationError
 from taximeter.ports.hooks import when_any_imported, when_imported
 
+_SCOPE: Final = "_taximeter_scope"
 _active = False
 
 
@@ -29,7 +30,10 @@ def activate() -> None:
 
 
 def wrap_client(client: Any, scope: Callable[[], Scope]) -> Any:
-    """Watch one client and nothing else. ``scope`` says, at each call, where it belongs."""
+    """Watch one client and nothing else. ``scope`` says, at each call, where it belongs.
+
+    Wrapped again (two budgets), it belongs to both.
+    """
     from taximeter.ports import httpx, stainless
 
     inner = _http_clients(client)
@@ -38,8 +42,16 @@ def wrap_client(client: Any, scope: Callable[[], Scope]) -> Any:
             f"wrap() does not know how to watch {type(client).__module__}.{type(client).__qualname__}; "
             "it takes openai, anthropic and google-genai clients, or an httpx client"
         )
+    earlier: Callable[[], Scope] | None = inner[0].__dict__.get(_SCOPE)
+    if earlier is not None:
+        only = scope
+
+        def scope() -> Scope:
+            return earlier().joined(only())
+
     for http_client in inner:
         httpx.wrap(http_client, scope)
+        setattr(http_client, _SCOPE, scope)
     if hasattr(client, "_build_request"):
         stainless.wrap(client, scope)
     return client
