@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -419,4 +420,25 @@ def test_many_processes_may_make_the_same_file_at_once(path: Path) -> None:
     assert [process.returncode for process in running] == [0] * 6, errors
     store = SQLiteStore(path)
     assert store.read(["k"]) == {"k": Balance(6, 0)}
+    store.close()
+
+
+def test_a_file_that_another_process_makes_while_we_look_at_it_is_not_a_strangers(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, opened = sqlite3.connect, []
+
+    class Racing(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:  # type: ignore[override]
+            if sql == "PRAGMA user_version" and not opened:
+                opened.append(sql)
+                with suppress(StoreUnavailableError):  # Kept out until we have looked: as good.
+                    SQLiteStore(path, timeout=0).close()
+            return super().execute(sql, *parameters)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sqlite_file.sqlite3, "connect", partial(connect, factory=Racing))
+    store = SQLiteStore(path)
+    store.settle("one", {"k": 1})
+    assert opened
+    assert store.read(["k"]) == {"k": Balance(1, 0)}
     store.close()

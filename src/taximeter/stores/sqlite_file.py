@@ -144,7 +144,9 @@ class SQLiteFile:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Check whose file it is, and bring its schema up to date."""
+        connection.execute("BEGIN")  # One view: another process may be making the schema just now.
         version = self._version(connection)
+        connection.execute("COMMIT")
         if version < len(MIGRATIONS):
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
             if mode != "wal":
