@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import sys
 import threading
 import time
 import uuid
@@ -17,7 +18,7 @@ from contextvars import Token
 from dataclasses import dataclass
 from decimal import Decimal
 from math import inf
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from taximeter import context
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+CHILDREN_KEPT_MAX: Final = 100
+"""Budgets entered inside another that its ``tree()`` remembers; older ones are forgotten."""
+
 CALLS_KEPT_MAX: Final = 10_000
 """Calls that ``summary_data()`` lists; totals go on counting beyond it."""
 
@@ -58,11 +62,25 @@ class _Entered:
 def warn_clamped(name: str, cap: int) -> None:
     """Warn, but never let a warnings filter turn a finished, paid call into an exception."""
     with suppress(RuntimeWarning):
-        warnings.warn(
+        frame = _callers_frame()
+        warnings.warn_explicit(
             f"budget {name!r} cut an answer at {cap} output tokens, all that was affordable",
             RuntimeWarning,
-            stacklevel=2,
+            filename=frame.f_code.co_filename,
+            lineno=frame.f_lineno,
+            module=frame.f_globals.get("__name__", "__main__"),
         )
+
+
+def _callers_frame() -> FrameType:
+    """The nearest frame that is neither ours nor the SDK's: the line to warn about."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and (
+        "site-packages" in frame.f_code.co_filename
+        or str(frame.f_globals.get("__name__", "")).startswith("taximeter.")
+    ):
+        frame = frame.f_back
+    return frame
 
 
 class Budget:
@@ -99,7 +117,7 @@ class Budget:
         self.calls_unpriced = 0
         self.calls_estimated = 0
         self.observed: deque[dict[str, Any]] = deque(maxlen=CALLS_KEPT_MAX)
-        self.children: list[weakref.ref[Budget]] = []
+        self.children: deque[Budget] = deque(maxlen=CHILDREN_KEPT_MAX)  # entered inside, for tree()
         self._make = make
         self._tags = dict(tags or {})
         self._calls: deque[Entry] = deque(maxlen=CALLS_KEPT_MAX)
@@ -463,8 +481,8 @@ class Budget:
             sweep(self.store)
 
     def _join(self, parent: Budget) -> None:
-        if not any(child() is self for child in parent.children):
-            parent.children.append(weakref.ref(self, parent.children.remove))
+        if self not in parent.children:
+            parent.children.append(self)
 
     def _unwrapped(self, error: BaseException | None) -> BudgetExceededError | None:
         """Our own error inside what a framework (litellm, instructor) made of it."""

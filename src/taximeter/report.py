@@ -103,7 +103,7 @@ def tree_text(budget: Budget, indent: str = "") -> str:
     """See ``Budget.tree``."""
     limit = f" / {dollars(budget.limit)}" if budget.limit is not None else ""
     lines = [f"{budget.name}: {dollars(budget.spent)}{limit}"]
-    children = [child for ref in budget.children if (child := ref()) is not None]
+    children = list(budget.children)
     for number, child in enumerate(children):
         last = number == len(children) - 1
         branch, below = ("└─ ", "   ") if last else ("├─ ", "│  ")
