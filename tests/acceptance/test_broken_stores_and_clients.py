@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,15 +103,13 @@ def test_a_client_that_two_budgets_wrap_is_charged_to_both(client: openai.OpenAI
     assert two.spent.scaleb(9) == outer.spent.scaleb(9) == COST
 
 
-def test_a_budget_remembers_no_inner_budgets_that_are_gone(client: openai.OpenAI) -> None:
+def test_a_budget_remembers_only_so_many_of_those_entered_inside_it() -> None:
     with budget(max_usd=1) as outer:
-        for _ in range(50):
-            with budget(max_usd=1):
+        for _ in range(300):
+            with budget(max_usd=1) as last:
                 pass
-        gc.collect()
-        with budget(max_usd=1) as last:
-            pass
-        assert [child() for child in outer.children] == [last]
+    assert len(outer.children) < 300
+    assert outer.children[-1] is last
 
 
 def test_a_clock_that_is_set_back_makes_no_negative_latency(

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ except KeyboardInterrupt:
     stalled.wait_until_idle()
     entry = only_entry(store)
     assert entry.settlement == "estimated"
-    assert f"{usd(entry.cost)}" == spent
+    assert usd(entry.cost) == Decimal(spent)
     assert held == "0"
     assert entry.cost >= stalled.invoice_total
     assert balance(store) == (usd(entry.cost), 0)
