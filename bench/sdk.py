@@ -5,8 +5,11 @@ The transport is in the process and replays ready bytes, so that only Python cod
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -15,6 +18,7 @@ import openai
 
 from bench.paired import Pair, paired
 from taximeter import budget
+from taximeter.budgeting import Budget
 
 EVENTS = 2000
 PROMPT = [{"role": "user", "content": "taximeter " * 100}]  # 1 kB
@@ -92,12 +96,16 @@ def anthropic_stream() -> list[bytes]:
     return _sse(events, done=False)
 
 
-class _Chunks(httpx2.SyncByteStream):
+class _Chunks(httpx2.SyncByteStream, httpx2.AsyncByteStream):
     def __init__(self, chunks: list[bytes]) -> None:
         self._chunks = chunks
 
     def __iter__(self) -> Iterator[bytes]:
         yield from self._chunks
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            yield chunk
 
 
 def _transport(chunks: list[bytes], asked: list[bytes] | None = None) -> httpx2.MockTransport:
@@ -125,7 +133,52 @@ def openai_chunks(rounds: int) -> Pair:
     return paired(read, _inside(read), rounds=rounds)
 
 
+def openai_chunks_watched(rounds: int) -> Pair:
+    """The same while someone reads ``b.spent`` every 100 chunks, so that text is decoded as it comes."""
+    transport = _transport(openai_stream(asked=False), openai_stream(asked=True))
+    client = openai.OpenAI(api_key="any", http_client=httpx2.Client(transport=transport))
+
+    def read(watched: Budget | None = None) -> int:
+        stream = client.chat.completions.create(
+            model="gpt-4o-mini", messages=PROMPT, stream=True, max_tokens=4000
+        )
+        count = 0
+        for count, _ in enumerate(stream, 1):
+            if count % 100 == 0 and watched is not None:
+                assert watched.spent
+        return count
+
+    def metered() -> int:
+        with budget(max_usd=10) as b:
+            return read(b)
+
+    return paired(read, metered, rounds=rounds)
+
+
+def openai_chunks_async(rounds: int) -> Pair:
+    """The same as :func:`openai_chunks` with the asynchronous client."""
+    transport = _transport(openai_stream(asked=False), openai_stream(asked=True))
+    client = openai.AsyncOpenAI(api_key="any", http_client=httpx2.AsyncClient(transport=transport))
+
+    async def read() -> int:
+        stream = await client.chat.completions.create(
+            model="gpt-4o-mini", messages=PROMPT, stream=True, max_tokens=4000
+        )
+        count = 0
+        async for _ in stream:
+            count += 1
+        return count
+
+    async def metered() -> int:
+        async with budget(max_usd=10):
+            return await read()
+
+    with asyncio.Runner() as runner:
+        return paired(lambda: runner.run(read()), lambda: runner.run(metered()), rounds=rounds)
+
+
 def anthropic_chunks(rounds: int) -> Pair:
+    """Per event of a Messages stream, under an enforcing budget."""
     client = anthropic.Anthropic(
         api_key="any", http_client=httpx2.Client(transport=_transport(anthropic_stream()))
     )
@@ -139,8 +192,11 @@ def anthropic_chunks(rounds: int) -> Pair:
     return paired(read, _inside(read), rounds=rounds)
 
 
-def openai_calls(rounds: int) -> Pair:
-    """Per non-streamed call with a 1 kB prompt: quote, hold, meter, settle, entry."""
+def openai_calls(rounds: int, *, store: str | None = None) -> Pair:
+    """Per non-streamed call with a 1 kB prompt: quote, hold, meter, settle, entry.
+
+    ``store``: a URL, for example of a SQLite file; None keeps the books in memory.
+    """
     answer = {
         "id": "chatcmpl-1", "object": "chat.completion", "created": 1749728755,
         "model": "gpt-4o-mini-2024-07-18",
@@ -160,7 +216,13 @@ def openai_calls(rounds: int) -> Pair:
             client.chat.completions.create(model="gpt-4o-mini", messages=PROMPT, max_tokens=100)
         return count
 
-    return paired(call, _inside(call), rounds=rounds)
+    return paired(call, _inside(call, store=store), rounds=rounds)
+
+
+def openai_calls_sqlite(rounds: int) -> Pair:
+    """The same with books and ledger in a SQLite file."""
+    with tempfile.TemporaryDirectory() as folder:
+        return openai_calls(rounds, store=f"sqlite:///{Path(folder) / 'bench.db'}")
 
 
 def other_requests(rounds: int) -> Pair:
@@ -176,9 +238,9 @@ def other_requests(rounds: int) -> Pair:
     return paired(post, _inside(post), rounds=rounds)
 
 
-def _inside(work: Any) -> Any:
+def _inside(work: Any, *, store: str | None = None) -> Any:
     def metered() -> int:
-        with budget(max_usd=10):
+        with budget(max_usd=10, store=store):
             count: int = work()
         return count
 

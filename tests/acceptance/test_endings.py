@@ -398,6 +398,21 @@ def test_on_abort_drain_reads_on_and_settles_exactly(wire: Wire, serve: Any, tal
     settled_once(b, provider, wire, "exact")
 
 
+def test_a_drain_begins_once_however_often_the_stream_is_closed(serve: Any, talk: Any) -> None:
+    provider = serve(Reply(tokens=200, tokens_per_second=2000))
+    with budget(max_usd=1, on_abort="drain") as b:
+        stream = WIRES[0].call(talk(WIRES[0], provider), stream=True)
+        read(iter(stream), 2)
+        (call,) = b._open.values()
+        body = call.shell.stream()
+        body._begin_drain()
+        body._begin_drain()
+        body.close()
+    provider.wait_until_idle()
+    _until(lambda: bool(rows(b)))
+    settled_once(b, provider, WIRES[0], "exact")
+
+
 def _until(true: Callable[[], bool]) -> None:
     """Wait for another thread; bounded, and only as long as it takes."""
     pause = threading.Event()

@@ -33,6 +33,7 @@ class Metered:
         self._codec = codec  # where the bytes are compressed
         self._reader: tuple[int, int] | None = None
         self._closed = False
+        self._draining = False  # once: a generator's end and a close may both ask for it
         call.handed_at = call.kept_up_at = time.time()
         call.attention = True  # The first chunk is looked at: it tells when output began.
         call.shell.stream = weakref.ref(self)
@@ -166,7 +167,9 @@ class SyncMetered(Metered):
 
     def _begin_drain(self) -> None:
         self._closed = True
-        _THREAD_START(threading.Thread(target=self._drain, daemon=True))
+        if not self._draining:
+            self._draining = True
+            _THREAD_START(threading.Thread(target=self._drain, daemon=True))
 
     def _drain(self) -> None:
         codec = self._codec
@@ -298,7 +301,9 @@ class AsyncMetered(Metered):
 
     def _begin_drain(self) -> None:
         self._closed = True
-        self._soon(self._drain)
+        if not self._draining:
+            self._draining = True
+            self._soon(self._drain)
 
     def _let_go(self) -> None:
         RUNTIME.defer(self._call, Ending.LEFT, DROPPED)
