@@ -27,7 +27,7 @@ from taximeter.budgets.limits import Limit
 from taximeter.budgets.policy import Admit, Cover, Refuse, Terms
 from taximeter.budgets.windows import Window
 from taximeter.context import Scope
-from taximeter.errors import BudgetExceededError
+from taximeter.errors import BudgetExceededError, ConfigurationError
 from taximeter.ledger import Entry
 from taximeter.money import dollars, usd
 from taximeter.report import call_row, summary_text, tree_text
@@ -265,6 +265,10 @@ class Budget:
         for entered in reversed(self._entered):
             if entered.owner == me:
                 return entered
+        if not self._entered:
+            raise ConfigurationError(
+                f"budget {self.name!r} is left but was not entered; use it in a with statement"
+            )
         return self._entered[-1]
 
     def _leave_block(self) -> _Entered:

@@ -14,7 +14,7 @@ import openai
 import pytest
 
 import taximeter
-from taximeter import BudgetExceededError, budget
+from taximeter import BudgetExceededError, ConfigurationError, budget
 from taximeter.runtime import RUNTIME
 from taximeter.testing import Fault, Reply, SimulatedProvider
 from tests.acceptance.wires import MESSAGES, nothing_open, rows, usd
@@ -521,3 +521,8 @@ def test_spent_held_and_remaining_make_the_limit_while_streams_run(
             assert fares[0] < fares[len(fares) // 2] < fares[-1]
         assert b.spent == total(provider)
         nothing_open(b)
+
+
+def test_leaving_a_budget_that_was_never_entered_says_so() -> None:
+    with pytest.raises(ConfigurationError, match="was not entered"):
+        budget(max_usd=1).__exit__(None, None, None)
