@@ -246,7 +246,7 @@ async def test_a_timeout_around_a_stream_is_booked(wire: Wire, serve: Any, talk:
     provider = serve(Reply(tokens=2000, fault=Fault.STALL(after=8)))
     client = talk(wire, provider)
     with pytest.raises(TimeoutError):
-        async with budget(max_usd=1) as b, asyncio.timeout(0.3):
+        async with budget(max_usd=1) as b, asyncio.timeout(2):
             await _consume(wire, client, stream=True)
     settled_once(b, provider, wire, "estimated")
 
@@ -258,7 +258,7 @@ async def test_a_read_timeout_of_a_whole_answer_is_booked_in_full(
     provider = serve(Reply(tokens=300, fault=Fault.STALL))
     with pytest.raises(Exception, match="timed out"):
         async with budget(max_usd=1) as b:
-            await wire.call(talk(wire, provider, timeout=0.2))
+            await wire.call(talk(wire, provider, timeout=1.0))
     settled_once(b, provider, wire, "assumed_full")
 
 
