@@ -120,7 +120,7 @@ def test_likely_max_covers_answers_without_hidden_parts(
 
 
 def test_the_wires_own_reading_is_covered_too(recorded: list[Call]) -> None:
-    registry = pytest.importorskip("taximeter.wire.registry")
+    from taximeter.wire import registry
     from tests.recordings import read
 
     known = {call.id: call for call in of_seen_input(recorded)}

@@ -11,8 +11,8 @@ from taximeter.wire.framing import split_events
 from taximeter.wire.gemini_generate import WIRE, GeminiGenerateMeter
 from tests import recordings
 
-genai = pytest.importorskip("google.genai")
-httpx2 = pytest.importorskip("httpx2")
+genai = pytest.importorskip("google.genai", reason="NO SDK: endings were not judged by it")
+httpx2 = pytest.importorskip("httpx2", reason="NO SDK: endings were not judged by it")
 
 pytestmark = recordings.needs_recordings
 
